@@ -1,0 +1,1 @@
+"""The verb predict: any picture in, its river out."""

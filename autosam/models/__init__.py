@@ -1,0 +1,1 @@
+"""Pixels to mask logits: SAM, the prompt networks in front of it, and the baselines beside it."""

@@ -1,0 +1,91 @@
+"""What every method offers: picture in, mask logits out, and a word on which of its weights are its own."""
+
+import abc
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+from autosam.errors import CheckpointError
+from autosam.types import ImageEmbedding, MaskLogits, Pixels
+
+Need = Literal["pixels", "image_embedding", "prompt_pixels"]
+
+
+class MaskNetwork(nn.Module, abc.ABC):
+    """A network that turns SAM's square of pixels into mask logits.
+
+    Training, evaluation, inference and checkpoints know a method only through this class.
+    """
+
+    method: str
+    """Its name in configurations and tables."""
+    side: int
+    """Height and width of the square in pixels."""
+    low_side: int
+    """Height and width of the mask logits."""
+    prompt_side: int
+    """Height and width of `prompt_pixels`; equal to `side` where there is no prompt network."""
+
+    @property
+    @abc.abstractmethod
+    def training_needs(self) -> frozenset[Need]:
+        """The arguments of `forward` that training gives: a frozen encoder asks for its embedding."""
+
+    @abc.abstractmethod
+    def forward(
+        self,
+        pixels: Pixels | None = None,
+        *,
+        image_embedding: ImageEmbedding | None = None,
+        prompt_pixels: Pixels | None = None,
+    ) -> MaskLogits:
+        """Mask logits of shape (batch, 1, low_side, low_side).
+
+        Args:
+            pixels: Normalised, at `side`. Enough alone: what else is needed is made from it.
+            image_embedding: In the place of encoding `pixels`.
+            prompt_pixels: In the place of shrinking `pixels` to `prompt_side`.
+        """
+
+    @abc.abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters that train, by part: 'prompter', 'mask_decoder', 'image_encoder', 'network'."""
+
+    @abc.abstractmethod
+    def trained_parts(self) -> dict[str, nn.Module]:
+        """The modules that a checkpoint must hold, by the name that prefixes their keys."""
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Weights and running statistics of the trained parts, keyed ``part.name``."""
+        return {
+            f"{part}.{name}": tensor
+            for part, module in self.trained_parts().items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put `trained_state` back, key for key.
+
+        Raises:
+            CheckpointError: A key is missing or left over, or a shape differs.
+        """
+        own = self.trained_state()
+        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+        if missing or extra or wrong:
+            raise CheckpointError(
+                f"weights must match the {self.method!r} network key for key, got {len(missing)} missing "
+                f"{missing[:3]}, {len(extra)} left over {extra[:3]}, {len(wrong)} of another shape "
+                f"{sorted(wrong)[:3]}. Load them with the configuration they were saved with."
+            )
+        for part, module in self.trained_parts().items():
+            prefix = part + "."
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter that trains."""
+        for parameters in self.parameter_groups().values():
+            yield from parameters

@@ -1,0 +1,1 @@
+"""The verbs tied together: what each command does."""

@@ -1,0 +1,1 @@
+"""The verb fit: losses and the loop. It knows neither evaluation nor inference."""
