@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import textwrap
 import typing
 from collections.abc import Mapping, Sequence
@@ -393,7 +394,7 @@ def _field_docstrings(kind: type) -> dict[str, str]:
         ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     ).body
     found: dict[str, str] = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if (
             isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)
