@@ -41,6 +41,7 @@ def tiny_sam_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "image_size": 64,
             "window_size": 2,
             "output_channels": 32,
+            "num_pos_feats": 16,
             "mlp_dim": 64,
         },
         prompt_encoder_config={"image_size": 64, "hidden_size": 32, "image_embedding_size": 4},
