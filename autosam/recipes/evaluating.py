@@ -1,0 +1,118 @@
+"""Judge a run: its own test part, or pictures from elsewhere."""
+
+import datetime
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from autosam.config import DataSettings
+from autosam.data.groups import group_of
+from autosam.data.sources import SampleCollection, open_data
+from autosam.data.splits import check_split, leak_report, read_split
+from autosam.errors import ConfigError, MissingPathError, did_you_mean
+from autosam.evaluation.report import Evaluation, evaluate
+from autosam.files import PathLike, read_json, write_json
+from autosam.inference.segmenter import AutoSam
+from autosam.recipes.environment import environment
+from autosam.types import Prediction, Sample
+
+_PARTS = ("train", "validation", "test")
+
+
+def evaluate_run(
+    run: PathLike,
+    *,
+    split: str = "test",
+    output: PathLike | None = None,
+    data: Sequence[str] = (),
+    group_by: str = "",
+    device: str | None = None,
+    token: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Score a run's masks at native size and write tables, plots and masks.
+
+    Args:
+        run: Folder of a finished run.
+        split: 'train', 'validation' or 'test'. Every opening of the test part is written down.
+        output: Folder; ``RUN/evaluation/<split>`` by default.
+        data: Folders with labelled pictures to judge on instead, for another place than the run's.
+        group_by: Regular expression on the names; scores are also given per group.
+        device: As for `AutoSam`.
+        token: For a private dataset.
+        say: Told which part is judged, how it may leak, and how often the test was opened.
+
+    Raises:
+        ConfigError: The part is unknown.
+        MissingPathError: The run has no checkpoint or no split.
+        SplitError: The data is no longer what the run was made from.
+    """
+    run = Path(run)
+    if split not in _PARTS:
+        raise ConfigError(f"--split must be a part, got {split!r}. {did_you_mean(split, _PARTS)}")
+    model = AutoSam.from_pretrained(run, device=device, token=token)
+    if data:
+        samples, context = _elsewhere(data), {"part": "elsewhere", "sources": list(data)}
+        directory = Path(output or run / "evaluation" / "elsewhere")
+        say(f"Judging on {len(samples)} labelled pictures of {', '.join(data)}.")
+    else:
+        samples, context = _part_of_run(run, model, split, token)
+        directory = Path(output or run / "evaluation" / split)
+        say(f"Judging on the {split} part: {len(samples)} pictures. {context['leak']}")
+    if split == "test" and not data:
+        opened = _write_opening(run, context)
+        context["test_opened"] = opened
+        times = "once" if opened == 1 else f"{opened} times"
+        say(f"This run's test part has now been opened {times}.")
+
+    def predicted(sample: Sample) -> Prediction:
+        return model.predict_image(sample.image, name=sample.name)
+
+    return evaluate(
+        predicted,
+        samples,
+        settings=model.config.evaluate,
+        directory=directory,
+        context={**context, "config": model.config.to_dict(), "environment": environment()},
+        groups=(lambda name: group_of(name, group_by)) if group_by else None,
+    )
+
+
+def _elsewhere(data: Sequence[str]) -> SampleCollection:
+    settings = DataSettings(source=tuple(data))
+    return open_data(settings).samples
+
+
+def _part_of_run(
+    run: Path, model: AutoSam, part: str, token: str | None
+) -> tuple[SampleCollection, dict[str, Any]]:
+    path = run / "split.json"
+    if not path.is_file():
+        raise MissingPathError(
+            f"run must hold split.json, got none in {run}. "
+            "Give the folder of a run, or judge elsewhere with --data."
+        )
+    division = read_split(path)
+    opened = open_data(model.config.data, token=token)
+    samples = opened.samples.select(division.part(part))
+    check_split(division, opened.samples, contents=False)
+    leak = leak_report(division.train, division.part(part)) if part != "train" else None
+    known = leak.sentence() if leak else "The names do not tell whether it leaks."
+    return samples, {
+        "part": part,
+        "split": {"kind": division.kind, "hash": division.hash, "groups": bool(division.groups)},
+        "leak": known if part != "train" else "These were trained on.",
+        "leak_counts": leak.to_dict() if leak else None,
+    }
+
+
+def _write_opening(run: Path, context: dict[str, Any]) -> int:
+    """Note that the test part was looked at, so that a report can say how often; returns how often."""
+    path = run / "test_openings.json"
+    openings = read_json(path, what="list of test openings") if path.is_file() else []
+    weights = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    openings.append({"time": now, "split": context["split"]["hash"], "weights": weights})
+    write_json(path, openings)
+    return len(openings)

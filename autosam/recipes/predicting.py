@@ -1,0 +1,95 @@
+"""What `autosam predict` does: load the model, mask every picture, say what became of each."""
+
+import dataclasses
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autosam.files import PathLike
+from autosam.inference.masking import MaskedFile, mask_files, plan_masks
+from autosam.inference.segmenter import AutoSam
+from autosam.progress import progress_bar
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedFile:
+    """One picture's outcome, ready to print."""
+
+    outcome: MaskedFile
+
+    @property
+    def status(self) -> str:
+        """As `MaskedFile.status`."""
+        return self.outcome.status
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**dataclasses.asdict(self.outcome), "notes": list(self.outcome.notes)}
+
+    def sentence(self) -> str:
+        """One line for the console."""
+        outcome = self.outcome
+        if outcome.status == "failed":
+            return f"{outcome.source}: failed: {outcome.error}"
+        if outcome.status != "written":
+            return f"{outcome.source}: {outcome.mask} {outcome.status}"
+        notes = "".join(f" ({note})" for note in outcome.notes)
+        return (
+            f"{outcome.source}: {outcome.mask}, water {outcome.water_share:.1%}, "
+            f"confidence {outcome.confidence:.2f}{notes}"
+        )
+
+
+def predict_files(
+    model: str,
+    source: Sequence[str],
+    output: PathLike,
+    *,
+    overwrite: bool = False,
+    probability: bool = False,
+    preview: bool = False,
+    dry_run: bool = False,
+    device: str | None = None,
+    token: str | None = None,
+) -> list[PredictedFile]:
+    """Mask pictures into a folder.
+
+    Args:
+        model: Folder of a run, or ``owner/name`` on the hub.
+        source: Pictures, folders and glob patterns.
+        output: Folder for the masks.
+        overwrite: Mask again what is finished.
+        probability: Also write the probability.
+        preview: Also write a tinted picture.
+        dry_run: Plan only; the model is not even loaded.
+        device: As for `AutoSam`.
+        token: For a private model.
+    """
+    pictures: str | list[str] = source[0] if len(source) == 1 else _expanded(source)
+    pairs = plan_masks(pictures, output)
+    loaded = None
+    if not dry_run and (overwrite or any(not mask.exists() for _, mask in pairs)):
+        loaded = AutoSam.from_pretrained(model, device=device, token=token)
+    with progress_bar("masking", total=len(pairs)) as advance:
+        outcomes = mask_files(
+            loaded,
+            pictures,
+            output,
+            overwrite=overwrite,
+            probability=probability,
+            preview=preview,
+            on_each=lambda _: advance(1),
+        )
+    return [PredictedFile(outcome) for outcome in outcomes]
+
+
+def _expanded(source: Sequence[str]) -> list[str]:
+    """Folders and patterns among several arguments, listed; a plain path stays as it is."""
+    from autosam.data.images import find_images
+
+    found: list[str] = []
+    for one in source:
+        several = Path(one).is_dir() or glob.has_magic(one)
+        found += [str(path) for path in find_images(one)] if several else [one]
+    return found
