@@ -36,7 +36,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
             raise
         raise OutputError(error.errno, _cannot_write(path, error)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing to remove, or no folder to remove it from
+            beside.unlink()
 
 
 def _synchronise(path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
@@ -12,7 +13,8 @@ from torchvision.transforms.v2 import functional as vision
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import ModelError
 from autosam.models.contract import MaskNetwork, Need
-from autosam.models.prompt_network import PRESETS, load_backbone_weights
+from autosam.models.backbones import load_backbone_weights
+from autosam.models.prompt_network import PRESETS, input_affine
 from autosam.types import ImageEmbedding, MaskLogits, Pixels, Sample
 
 
@@ -60,6 +62,8 @@ class UNet(_PixelNetwork):
     """
 
     method = "unet"
+    input_scale: Tensor
+    input_shift: Tensor
 
     def __init__(self, network: str = "light", *, side: int = 256, weights: str = "") -> None:
         if side % 32:
@@ -78,9 +82,13 @@ class UNet(_PixelNetwork):
             ) from error
         if weights:
             load_backbone_weights(self.network.encoder.model, backbone, weights)
+        settings = timm.get_pretrained_cfg(backbone)
+        scale, shift = input_affine(settings.to_dict() if settings else {})
+        self.register_buffer("input_scale", scale, persistent=False)
+        self.register_buffer("input_shift", shift, persistent=False)
 
     def _logits(self, pixels: Pixels) -> MaskLogits:
-        logits: Tensor = self.network(pixels)
+        logits: Tensor = self.network(pixels * self.input_scale + self.input_shift)
         return logits
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

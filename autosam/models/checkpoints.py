@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from autosam.config import Config, config_from_dict
 from autosam.data.geometry import GEOMETRY_VERSION, PIXEL_MEAN, PIXEL_STD
@@ -30,8 +29,11 @@ from autosam.models.card import write_card
 from autosam.models.contract import MaskNetwork
 from autosam.models.methods import build_network, has_sam
 from autosam.models.sam import Sam, load_sam, save_sam_hub
+from autosam.models.weight_files import read_weights
 
 FORMAT_VERSION = 1
+_TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
+_UPLOADED = ["config.json", "model.safetensors", "preprocessor_config.json", "README.md", "sam/*"]
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -159,25 +161,6 @@ def load_checkpoint(
     )
 
 
-def read_weights(path: Path) -> dict[str, Any]:
-    """Tensors of a safetensors file.
-
-    Raises:
-        MissingPathError: There is no such file.
-        CheckpointError: It is truncated or no safetensors file.
-    """
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise MissingPathError(
-            f"weights must exist, got {path}. Copy the whole folder, or train again."
-        ) from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"weights must be a whole safetensors file, got {path} ({error}). Copy it again."
-        ) from error
-
-
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
@@ -259,8 +242,6 @@ def hub_errors(repository: str) -> Iterator[None]:
     Raises:
         AccessError: Private, unknown, refused, or not reached.
     """
-    import httpx
-    import requests
     from huggingface_hub import errors
 
     log_in = "Log in with `hf auth login`, set HF_TOKEN, or pass token=."
@@ -283,7 +264,9 @@ def hub_errors(repository: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
         raise AccessError(f"the hub refused {repository!r} with {status}. {log_in}") from error
-    except (httpx.TransportError, requests.ConnectionError) as error:
+    except Exception as error:  # the transport's own errors differ between the hub's versions
+        if type(error).__module__.partition(".")[0] not in _TRANSPORTS:
+            raise
         raise AccessError(
             f"the hub could not be reached for {repository!r} ({type(error).__name__}). "
             "Check the connection, or pass a folder."
@@ -314,13 +297,7 @@ def push_checkpoint(
         commit = interface.upload_folder(
             repo_id=repository,
             folder_path=str(folder),
-            allow_patterns=[
-                "config.json",
-                "model.safetensors",
-                "preprocessor_config.json",
-                "README.md",
-            ]
-            + ["sam/*"],
+            allow_patterns=_UPLOADED,
             commit_message="Upload autosam checkpoint",
         )
     return str(commit.commit_url)

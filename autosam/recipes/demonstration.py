@@ -5,12 +5,15 @@ from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
 from autosam.config import Config, config_from_dict
-from autosam.drawing import contact_sheet, error_map, overlay
+from autosam.data.sources import open_data
+from autosam.data.splits import read_split
+from autosam.drawing import ERROR_LEGEND, contact_sheet, error_map, overlay, save_picture
 from autosam.errors import OutputError
-from autosam.files import PathLike, replacing
+from autosam.files import PathLike
+from autosam.inference.segmenter import AutoSam
 from autosam.recipes.evaluating import evaluate_run
 from autosam.recipes.training import train_run
 
@@ -65,10 +68,10 @@ def run_demo(
     run = directory / "run"
     train_run(demo_config(directory, scenes=scenes, epochs=epochs), run, replace=True, say=say)
     result = evaluate_run(run, say=say)
-    _write_picture(directory / "rivers.png", run / "evaluation" / "test", result.names)
+    _draw_rivers(directory / "rivers.png", run)
     iou = result.summary["iou"]["mean"]
     say("")
-    say(f"Mean IoU on {len(result.names)} scenes it never saw: {iou:.3f}")
+    say(f"Mean IoU on {len(result.rows)} scenes it never saw: {iou:.3f}")
     say(f"  pictures   {directory / 'rivers.png'}  (scene, truth, mask, errors)")
     say(f"  curve      {run / 'curves.png'}")
     say(f"  masks      {run / 'evaluation' / 'test' / 'masks'}")
@@ -76,3 +79,23 @@ def run_demo(
     say(f"These are drawn scenes, not real rivers. {time.perf_counter() - start:.0f} s in all.")
     say(f"Use it:  autosam predict PICTURES/ -m {run} -o MASKS/")
     return float(iou)
+
+
+def _draw_rivers(path: Path, run: Path, *, count: int = 4) -> None:
+    """Scene, truth, mask and errors of the first held-back scenes, side by side."""
+    model = AutoSam.from_pretrained(run)
+    data = open_data(model.config.data)
+    pictures: list[np.ndarray] = []
+    titles: list[str] = []
+    for name in read_split(run / "split.json").test[:count]:
+        sample = next(iter(data.samples.select([name])))
+        truth = np.zeros(sample.size, dtype=bool) if sample.mask is None else sample.mask
+        prediction = model.predict_image(sample.image, name=name)
+        pictures += [
+            sample.image,
+            overlay(sample.image, truth),
+            overlay(sample.image, prediction.mask),
+            error_map(sample.image, prediction.mask, truth, sample.valid),
+        ]
+        titles += [name, "truth", f"mask, confidence {prediction.confidence:.2f}", "errors"]
+    save_picture(path, contact_sheet(pictures, titles, 4, legend=ERROR_LEGEND))

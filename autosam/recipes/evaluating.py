@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from autosam.config import DataSettings
-from autosam.data.groups import group_of
 from autosam.data.sources import SampleCollection, open_data
-from autosam.data.splits import check_split, leak_report, read_split
+from autosam.data.splits import check_split, group_names, leak_report, read_split
 from autosam.errors import ConfigError, MissingPathError, did_you_mean
 from autosam.evaluation.report import Evaluation, evaluate
 from autosam.files import PathLike, read_json, write_json
@@ -75,7 +74,7 @@ def evaluate_run(
         settings=model.config.evaluate,
         directory=directory,
         context={**context, "config": model.config.to_dict(), "environment": environment()},
-        groups=(lambda name: group_of(name, group_by)) if group_by else None,
+        groups=group_names(samples.names, group_by).__getitem__ if group_by else None,
     )
 
 

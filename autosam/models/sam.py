@@ -1,0 +1,328 @@
+"""Segment Anything: load, encode a picture, decode a prompt. The only file that knows transformers' SAM."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import SamConfig, SamModel
+
+from autosam.errors import ModelError
+from autosam.files import PathLike, replacing, write_json
+from autosam.models.sam_nano import NANO_CONFIG, NanoTensors
+from autosam.models.sam_sources import SamSource, find_sam, read_weights
+from autosam.models.sam_weights import (
+    ENCODER_PREFIX,
+    POSITIONAL_KEY,
+    TIED_POSITIONAL_KEY,
+    Shape,
+    config_from_shapes,
+    fingerprint,
+    lost_settings,
+    meta_from_canonical,
+)
+from autosam.types import ImageEmbedding, MaskLogits, Pixels, PromptEmbedding
+
+Part = Literal["image_encoder", "mask_decoder"]
+
+META_LAYER_NORM_EPS = 1e-5
+"""Of the mask decoder's two-way blocks. Hugging Face's configurations say 1e-6, with which Meta's weights
+give other logits (by 3e-4)."""
+
+
+class Sam(nn.Module):
+    """Segment Anything, frozen: in evaluation mode and without gradients, whatever its parent does.
+
+    Gradient passes through it, from the mask logits to the dense prompt. A part trains, and follows
+    `train()`, only after `unfreeze`.
+    """
+
+    side: int
+    """Height and width of the square of pixels."""
+    grid: int
+    """Height and width of an embedding."""
+    low_side: int
+    """Height and width of the mask logits."""
+    channels: int
+    """Of an embedding."""
+    image_encoder: nn.Module | None
+    """None when only cached embeddings are decoded."""
+    image_positional_embedding: Float[Tensor, "1 channels grid grid"]
+
+    def __init__(
+        self,
+        model: Any,  # a SamModel; transformers' own annotations differ between its versions
+        *,
+        name: str,
+        encoder: bool,
+        encoder_fingerprint: str,
+        fingerprint: str,
+        is_random: bool,
+    ) -> None:
+        super().__init__()
+        self.config: Any = model.config
+        self.name = name
+        self.encoder_fingerprint = encoder_fingerprint
+        """Hex SHA-256 of the image encoder's weights as they were loaded."""
+        self.fingerprint = fingerprint
+        """Hex SHA-256 of all weights as they were loaded."""
+        self.is_random = is_random
+        self.side = model.config.vision_config.image_size
+        self.grid = self.side // model.config.vision_config.patch_size
+        self.low_side = 4 * self.grid
+        self.channels = model.config.mask_decoder_config.hidden_size
+        self.image_encoder = model.vision_encoder if encoder else None
+        self.prompt_encoder = model.prompt_encoder
+        self.mask_decoder = model.mask_decoder
+        with torch.no_grad():
+            positional = model.get_image_wide_positional_embeddings()
+        self.register_buffer("image_positional_embedding", positional, persistent=False)
+        self._unfrozen: set[str] = set()
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "Sam":
+        """Keep evaluation mode, except for the parts that were unfrozen."""
+        super().train(False)
+        for part in self._unfrozen:
+            getattr(self, part).train(mode)
+        return self
+
+    def unfreeze(self, part: Part) -> None:
+        """Let a part train and follow `train()`.
+
+        Of the mask decoder, what only makes the three other masks and the predicted IoU stays frozen:
+        no gradient ever reaches it, which distributed training would take for an error.
+
+        Raises:
+            ModelError: The part is not here.
+        """
+        module = getattr(self, part) if part in ("image_encoder", "mask_decoder") else None
+        if module is None:
+            raise ModelError(
+                f"part must be 'image_encoder' or 'mask_decoder' and loaded, got {part!r}. "
+                "Load SAM with encoder=True to train its image encoder."
+            )
+        module.requires_grad_(True)
+        if part == "mask_decoder":
+            module.iou_prediction_head.requires_grad_(False)
+            module.output_hypernetworks_mlps[1:].requires_grad_(False)
+        self._unfrozen.add(part)
+
+    def embed(self, pixels: Pixels) -> ImageEmbedding:
+        """Encode pixels that were normalised once.
+
+        Raises:
+            ModelError: The encoder was left out, or the pixels are not at SAM's side.
+        """
+        if self.image_encoder is None:
+            raise ModelError(
+                "SAM must have its image encoder to encode pixels, got one without "
+                f"({self.name!r}). Load it with encoder=True, or give cached embeddings."
+            )
+        _check_shape("pixels", pixels, (None, 3, self.side, self.side))
+        return cast(Tensor, self.image_encoder(pixels).last_hidden_state)
+
+    def decode(
+        self,
+        image_embedding: ImageEmbedding,
+        dense: PromptEmbedding,
+        sparse: Float[Tensor, "batch tokens channels"] | None = None,
+    ) -> MaskLogits:
+        """Decode the mask that the prompt asks for: SAM's mask token 0.
+
+        Args:
+            image_embedding: From `embed`, or from the cache in float16.
+            dense: In the place of SAM's no-mask embedding, not added to it.
+            sparse: Point and box tokens; None for no tokens at all.
+
+        Raises:
+            ModelError: A shape does not belong to this SAM.
+        """
+        square = (self.channels, self.grid, self.grid)
+        _check_shape("image embedding", image_embedding, (None, *square))
+        batch = image_embedding.shape[0]
+        _check_shape("dense prompt", dense, (batch, *square))
+        if sparse is not None:
+            _check_shape("sparse prompt", sparse, (batch, None, self.channels))
+            sparse = sparse[:, None]  # transformers decodes several prompts per image; ours is one
+        dtype = self.mask_decoder.iou_token.weight.dtype
+        masks, _ = self.mask_decoder(
+            image_embeddings=image_embedding.to(dtype),
+            image_positional_embeddings=self.image_positional_embedding.expand(batch, -1, -1, -1),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense.to(dtype),
+            multimask_output=False,
+        )
+        return cast(Tensor, masks[:, 0])
+
+    def no_mask_embedding(self, batch: int) -> PromptEmbedding:
+        """SAM's own dense prompt for "no mask was given"."""
+        vector: Tensor = self.prompt_encoder.no_mask_embed.weight
+        return vector.reshape(1, -1, 1, 1).expand(batch, -1, self.grid, self.grid)
+
+
+def load_sam(
+    name_or_path: PathLike,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    encoder: bool = True,
+) -> Sam:
+    """Load a SAM, frozen.
+
+    Args:
+        name_or_path: 'nano' (random weights from a seed), 'base', 'large' or 'huge'; a hub id; a folder with
+            config.json and safetensors; or Meta's .pth file, whose architecture is read off its shapes.
+        revision: Branch, tag or commit on the hub.
+        token: For a private or gated model; by default the stored login or HF_TOKEN.
+        encoder: False never builds the image encoder in memory. Its file is still read, one tensor at
+            a time, so that both fingerprints are known.
+
+    Raises:
+        ModelError: The name is unknown, the hub cannot be reached, or it is no SAM.
+        AccessError: The hub does not show this model to us.
+        MissingPathError: A path is not there, or a folder lacks weights.
+        CheckpointError: Weights are damaged or do not fit their architecture, key for key.
+    """
+    name = str(name_or_path)
+    nano = name == "nano"
+    source = None if nano else find_sam(name, revision=revision, token=token)
+    model = _empty_model(NANO_CONFIG if source is None else source.config, where=name)
+    shapes = canonical_shapes(model)
+    if source is None:
+        source = SamSource(where=name, config=NANO_CONFIG, tensors=NanoTensors(shapes))
+    state, digests = read_weights(source, shapes, encoder=encoder)
+    state[TIED_POSITIONAL_KEY] = state[POSITIONAL_KEY]
+    model.load_state_dict(state, strict=False, assign=True)  # strict already, but for the encoder
+    of_encoder = {key: value for key, value in digests.items() if key.startswith(ENCODER_PREFIX)}
+    return Sam(
+        model,
+        name=name,
+        encoder=encoder,
+        encoder_fingerprint=fingerprint(of_encoder),
+        fingerprint=fingerprint(digests),
+        is_random=nano,
+    )
+
+
+def canonical_shapes(model: SamModel) -> dict[str, Shape]:
+    """The shape of every weight, the tied positional matrix once."""
+    return {
+        key: tuple(tensor.shape)
+        for key, tensor in model.state_dict().items()
+        if key != TIED_POSITIONAL_KEY
+    }
+
+
+def _empty_model(values: Mapping[str, Any], *, where: str) -> SamModel:
+    """Shapes without memory, with Meta's layer norm."""
+    try:
+        config: Any = SamConfig.from_dict(dict(values))
+        config.mask_decoder_config.layer_norm_eps = META_LAYER_NORM_EPS
+        _check_config(config, where=where)
+        with torch.device("meta"):
+            return SamModel(config)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever transformers raises at senseless sizes
+        raise ModelError(
+            f"SAM's config.json must describe a SAM that can be built, got {where} "
+            f"({type(error).__name__}: {error}). Download it again."
+        ) from error
+
+
+def _check_config(config: Any, *, where: str) -> None:
+    vision, prompt = config.vision_config, config.prompt_encoder_config
+    grid = vision.image_size // vision.patch_size
+    channels = {
+        vision.output_channels,
+        prompt.hidden_size,
+        config.mask_decoder_config.hidden_size,
+        2 * vision.num_pos_feats,
+    }
+    sides = {vision.image_size, prompt.image_size, grid * vision.patch_size}
+    if len(channels) > 1 or len(sides) > 1 or prompt.image_embedding_size != grid:
+        raise ModelError(
+            f"SAM's three parts must agree on channels, side and grid, got channels {sorted(channels)}, "
+            f"sides {sorted(sides)}, grids {grid} and {prompt.image_embedding_size} ({where}). "
+            "Correct its config.json."
+        )
+
+
+def _check_shape(what: str, tensor: Tensor, expected: tuple[int | None, ...]) -> None:
+    """Compare a shape, where None stands for any size."""
+    shape = tuple(tensor.shape)
+    fits = len(shape) == len(expected) and all(
+        wanted is None or size == wanted for size, wanted in zip(shape, expected, strict=True)
+    )
+    if not fits or not tensor.is_floating_point():
+        wanted = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ModelError(
+            f"{what} must be floating point of shape ({wanted}), got {tensor.dtype} {shape}. "
+            "Prepare it for this SAM's side."
+        )
+
+
+def canonical_state(sam: Sam) -> dict[str, Tensor]:
+    """Every weight by its canonical name, as it is now.
+
+    Raises:
+        ModelError: The encoder was left out.
+    """
+    if sam.image_encoder is None:
+        raise ModelError(
+            f"SAM must have its image encoder to be written, got one without ({sam.name!r}). "
+            "Load it with encoder=True."
+        )
+    parts = {
+        "vision_encoder": sam.image_encoder,
+        "prompt_encoder": sam.prompt_encoder,
+        "mask_decoder": sam.mask_decoder,
+    }
+    state = {
+        f"{part}.{key}": tensor.detach().cpu().contiguous()
+        for part, module in parts.items()
+        for key, tensor in module.state_dict().items()
+    }
+    state[POSITIONAL_KEY] = state.pop(TIED_POSITIONAL_KEY)
+    return state
+
+
+def save_sam_hub(sam: Sam, folder: PathLike) -> None:
+    """Write config.json and model.safetensors, which transformers' `SamModel` reads as they are.
+
+    Raises:
+        ModelError: The encoder was left out.
+        OutputError: The folder cannot be written.
+    """
+    state = canonical_state(sam)
+    with replacing(Path(folder) / "model.safetensors") as beside:
+        safetensors.torch.save_file(state, beside, metadata={"format": "pt"})
+    config = {**sam.config.to_dict(), "architectures": ["SamModel"]}
+    write_json(Path(folder) / "config.json", config)
+
+
+def save_sam_meta(sam: Sam, path: PathLike) -> None:
+    """Write a .pth file as Meta publishes them, which `segment_anything` reads as it is.
+
+    Raises:
+        ModelError: The encoder was left out, or the format, which holds no configuration, cannot tell
+            this architecture.
+        OutputError: The file cannot be written.
+    """
+    state = canonical_state(sam)
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    told = SamConfig.from_dict(config_from_shapes(shapes, where=sam.name))
+    lost = lost_settings(sam.config.to_dict(), told.to_dict())
+    if lost:
+        raise ModelError(
+            f"architecture must be one that a .pth file can tell, got {lost} ({sam.name!r}). "
+            "Write it with save_sam_hub."
+        )
+    names = meta_from_canonical(state)
+    with replacing(path) as beside:
+        torch.save({names[key]: tensor for key, tensor in state.items()}, beside)
