@@ -102,7 +102,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def _summed(values: Tensor) -> Tensor:
-    summed: Tensor = _SumOverProcesses.apply(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverProcesses.apply(values)
     return summed
 
 

@@ -229,3 +229,11 @@ def test_nothing_counted_has_no_calibration_error():
     table = reliability_table(LogitHistogram())
     assert expected_calibration_error(table) is None
     assert {row["predicted"] for row in table} == {None}
+
+
+def test_pixels_below_the_lowest_bin_are_never_called_water_by_mistake():
+    logits, truth = np.array([[-40.0, -15.0]]), np.array([[True, True]])
+    # At temperature 20 every edge is within the search, and none lies below -40.
+    threshold, score = histogram_of((logits, truth)).threshold(temperature=20.0)
+    assert (expit(logits / 20.0) >= threshold).tolist() == [[False, True]]
+    assert score == 0.5

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -51,9 +52,13 @@ def _cached(cache, samples=None, **changes):
     return TrainingItems.of(TinyPrompted(), samples or make_samples(), **values)
 
 
+def _joined(lists):
+    return list(itertools.chain.from_iterable(lists))
+
+
 def test_every_sample_is_in_an_epoch_once():
     order = epoch_order(12, epoch=0, seed=1, batch_size=4)
-    assert sorted(sum(order, [])) == list(range(12))
+    assert sorted(_joined(order)) == list(range(12))
     assert [len(batch) for batch in order] == [4, 4, 4]
 
 
@@ -69,7 +74,7 @@ def test_each_epoch_and_seed_has_its_own_order_and_always_the_same():
 def test_an_incomplete_last_batch_is_left_out_and_another_one_in_each_epoch():
     orders = [epoch_order(10, epoch=e, seed=1, batch_size=4) for e in range(20)]
     assert all([len(batch) for batch in order] == [4, 4] for order in orders)
-    assert set().union(*(sum(order, []) for order in orders)) == set(range(10))
+    assert set().union(*(_joined(order) for order in orders)) == set(range(10))
 
 
 def test_processes_together_read_what_one_with_a_larger_batch_reads():
@@ -77,7 +82,7 @@ def test_processes_together_read_what_one_with_a_larger_batch_reads():
     three = [
         epoch_order(25, epoch=4, seed=1, batch_size=2, processes=3, process=p) for p in range(3)
     ]
-    assert [sum(slices, []) for slices in zip(*three, strict=True)] == one
+    assert [_joined(slices) for slices in zip(*three, strict=True)] == one
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_a_small_set_makes_one_batch_of_equal_size_everywhere(count, processes, 
         for p in range(processes)
     ]
     assert all([len(batch) for batch in order] == sizes for order in orders)
-    read = sum((order[0] for order in orders), [])
+    read = _joined(order[0] for order in orders)
     assert len(set(read)) == min(count, len(read))
 
 
@@ -239,7 +244,7 @@ def test_the_loader_leaves_the_generator_of_dropout_alone():
 def test_a_sample_without_mask_is_refused_by_name():
     sample = Sample(name="unlabelled_7", image=np.zeros((8, 8, 3), dtype=np.uint8))
     items = TrainingItems.of(TinyNetwork(), [sample])
-    with pytest.raises(DataError, match="must have a mask, got none .*'unlabelled_7'"):
+    with pytest.raises(DataError, match=r"must have a mask, got none .*'unlabelled_7'"):
         items[[Address(0, 0)]]
 
 

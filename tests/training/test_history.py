@@ -46,7 +46,7 @@ def test_rows_that_the_state_does_not_know_are_cut_off(tmp_path):
 
 def test_damaged_or_missing_rows_are_refused(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(TrainingError, match="history.jsonl must be JSON lines, got damage"):
+    with pytest.raises(TrainingError, match=r"history.jsonl must be JSON lines, got damage"):
         History(tmp_path).resume(1)
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n')
     with pytest.raises(TrainingError, match="must hold the 4 rows of the state, got 1"):
@@ -56,7 +56,7 @@ def test_damaged_or_missing_rows_are_refused(tmp_path):
 def test_curves_have_a_panel_for_losses_scores_and_rate(tmp_path):
     history = History(tmp_path)
     for epoch in range(1, 6):
-        _append(history, epoch, loss_bce=0.5, validation_iou=None if epoch == 2 else 0.7)
+        _append(history, epoch, loss_bce=0.5, validation_iou=math.nan if epoch == 2 else 0.7)
     history.draw()
     picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
     coloured = (picture.max(axis=2) - picture.min(axis=2) > 60).any(axis=1)
@@ -93,7 +93,7 @@ def test_wandb_gets_settings_and_numbers_and_is_resumed_by_its_id(tmp_path, monk
 
 def test_an_unknown_tracker_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match="'tensorbord' is not a tracker. Did you mean 'tensorboard'"
+        ConfigError, match=r"'tensorbord' is not a tracker. Did you mean 'tensorboard'"
     ):
         open_trackers(["tensorbord"], tmp_path, {}, step=0)
 

@@ -19,13 +19,12 @@ from torch import nn
 
 from autosam.embeddings import EmbeddingCache
 from autosam.errors import MissingPackageError, TrainingError
-from autosam.training.batches import TrainingItems
+from autosam.training.batches import TrainingItems, epoch_order
 from autosam.training.inputs import network_inputs
 from autosam.training.loop import fit
 from autosam.training.losses import total_loss
 from autosam.training.optimiser import build_optimiser, rate_factor, set_rates
 from autosam.training.randomness import Address
-from autosam.training.batches import epoch_order
 
 PLAIN = {"crop": 0.0, "jitter": 0.0, "views": 1, "dropout": 0.0, "clip": 0.0}
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_schedule_by_hand():
     assert factors[8] == pytest.approx(0.5)
     assert factors[10] == pytest.approx(0.5 * (1 + math.cos(0.75 * math.pi)))
     assert factors[12] == 0
-    assert all(earlier > later for earlier, later in zip(factors[4:], factors[5:], strict=False))
+    assert all(earlier > later for earlier, later in itertools.pairwise(factors[4:]))
 
 
 def test_the_schedule_is_that_of_torch():

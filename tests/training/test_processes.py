@@ -74,5 +74,5 @@ def test_a_batch_norm_of_unknown_make_is_refused_for_several_processes():
         def forward(self, features):
             return features
 
-    with pytest.raises(TrainingError, match="must be torch's or timm's .* got Strange"):
+    with pytest.raises(TrainingError, match=r"must be torch's or timm's .* got Strange"):
         _check_known(Strange(3))
