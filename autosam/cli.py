@@ -21,17 +21,17 @@ application = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Token = Annotated[
-    Optional[str],  # noqa: UP007, UP045 - typer reads this at run time on Python 3.10
+    Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
     typer.Option(
         help="For private repositories; else HF_TOKEN or `hf auth login`.", show_default=False
     ),
 ]
 Settings = Annotated[
-    Optional[list[str]],  # noqa: UP007, UP045
+    Optional[list[str]],  # noqa: UP045
     typer.Option("--set", help="Change a setting, e.g. --set train.epochs=5. May be repeated."),
 ]
 Device = Annotated[
-    Optional[str],  # noqa: UP007, UP045
+    Optional[str],  # noqa: UP045
     typer.Option(help="cuda, mps or cpu; the best there is by default.", show_default=False),
 ]
 
@@ -98,7 +98,7 @@ def demo(
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file of differences from the defaults.")],
     output: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="Folder of the run; runs/<name of CONFIG> by default."),
     ] = None,
     settings: Settings = None,
@@ -106,7 +106,7 @@ def train(
         bool, typer.Option("--resume", help="Go on where the run in this folder was cut off.")
     ] = False,
     time_limit: Annotated[
-        Optional[float],  # noqa: UP007, UP045
+        Optional[float],  # noqa: UP045
         typer.Option(help="Seconds to train at most (train.time_limit).", min=1),
     ] = None,
     token: Token = None,
@@ -136,11 +136,11 @@ def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     output: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="Folder; RUN/evaluation/<split> by default."),
     ] = None,
     data: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option(
             help="Judge on all labelled pictures of this folder instead of the run's split. "
             "May be repeated."
@@ -248,7 +248,7 @@ def embed(
 def splits(
     names: Annotated[Path, typer.Option(help="Text file of sample names, one a line.")],
     holdout: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option(help="Text file of names that are held out of NAMES."),
     ] = None,
     kind: Annotated[
@@ -259,7 +259,7 @@ def splits(
     ] = "",
     seed: Annotated[int, typer.Option(help="For grouped.")] = 0,
     output: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option("-o", "--output", help="Write the split's names as JSON."),
     ] = None,
     as_json: Json = False,
@@ -279,7 +279,7 @@ def splits(
 @application.command()
 def info(
     model: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Argument(help="Folder of a run; without it, the installation and its cache."),
     ] = None,
     as_json: Json = False,
@@ -314,7 +314,7 @@ def doctor(as_json: Json = False) -> None:
 @application.command(name="config")
 def show_config(
     config: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Argument(help="A YAML file to resolve; without it, every default with its meaning."),
     ] = None,
     settings: Settings = None,

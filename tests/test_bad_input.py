@@ -77,7 +77,15 @@ class Place:
         return self.train(f"data.source=[{folder}]", *settings)
 
     def predict(self, source, model=None, more=()) -> list[str]:
-        return ["predict", str(source), "-m", str(model or self.trained), "-o", str(self.out), *more]
+        return [
+            "predict",
+            str(source),
+            "-m",
+            str(model or self.trained),
+            "-o",
+            str(self.out),
+            *more,
+        ]
 
     def copy_run(self) -> Path:
         return shutil.copytree(self.trained, self.folder / "copied-run")
@@ -143,7 +151,14 @@ def same_stems(place) -> list[str]:
 
 def mask_on_picture(place) -> list[str]:
     picture(place.folder / "p" / "a.png")
-    return ["predict", str(place.folder / "p"), "-m", str(place.trained), "-o", str(place.folder / "p")]
+    return [
+        "predict",
+        str(place.folder / "p"),
+        "-m",
+        str(place.trained),
+        "-o",
+        str(place.folder / "p"),
+    ]
 
 
 def newer_index(place) -> list[str]:
@@ -166,7 +181,10 @@ CASES = {
     "rate in words": (lambda p: p.train("train.learning_rate=fast"), "finite number, got 'fast'"),
     "unknown loss": (lambda p: p.train("train.loss={bcd: 1}"), "bcd is not a loss"),
     "three views": (lambda p: p.train("train.views=3"), "train.views must be one of its choices"),
-    "odd prompt side": (lambda p: p.train("prompt.side=250"), "multiple of 16, at least 32, got 250"),
+    "odd prompt side": (
+        lambda p: p.train("prompt.side=250"),
+        "multiple of 16, at least 32, got 250",
+    ),
     "share above one": (lambda p: p.train("data.test_share=1.5"), r"in 0\.\.1, got 1.5"),
     "no source": (lambda p: p.train("data.source=[]"), "name at least one source"),
     "missing configuration": (lambda p: ["train", "nowhere.yaml"], "must exist, got nowhere.yaml"),
@@ -190,9 +208,7 @@ CASES = {
         "got model_type 'bert'",
     ),
     "truncated SAM": (
-        lambda p: bad_sam(
-            p, lambda f: os.truncate(f / "model.safetensors", 5000)
-        ),
+        lambda p: bad_sam(p, lambda f: os.truncate(f / "model.safetensors", 5000)),
         "model.safetensors",
     ),
     "SAM without weights": (
@@ -287,7 +303,9 @@ CASES = {
         r"must be JSON, got .*s\.json",
     ),
     "manifest of other data": (
-        lambda p: manifest(p, lambda v: (v.pop("hash"), v.update(train=["elsewhere"], hashes={}, groups={}))),
+        lambda p: manifest(
+            p, lambda v: (v.pop("hash"), v.update(train=["elsewhere"], hashes={}, groups={}))
+        ),
         "elsewhere",
     ),
     "edited manifest": (lambda p: manifest(p, lambda v: v["train"].pop()), "hash|hashes"),
@@ -312,7 +330,10 @@ CASES = {
     ),
     # evaluation
     "missing run": (lambda p: ["evaluate", "no/run/here"], "no/run/here"),
-    "unknown part": (lambda p: ["evaluate", str(p.trained), "--split", "tset"], "Did you mean 'test'"),
+    "unknown part": (
+        lambda p: ["evaluate", str(p.trained), "--split", "tset"],
+        "Did you mean 'test'",
+    ),
     "run without checkpoint": (
         lambda p: bad_run(p, lambda f: without(f / "config.json")),
         r"must hold config.json.*--resume",
@@ -327,10 +348,15 @@ CASES = {
     ),
     "unlabelled data to judge on": (
         lambda p: [
-            "evaluate", str(p.trained), "--data", str(dataset(p.folder / "d", masks=False)), "-o", str(p.out),
+            "evaluate",
+            str(p.trained),
+            "--data",
+            str(dataset(p.folder / "d", masks=False)),
+            "-o",
+            str(p.out),
         ],
         "mask",
-    ),  # fmt: skip
+    ),
     "group pattern to judge by": (
         lambda p: ["evaluate", str(p.trained), "--group-by", "([", "-o", str(p.out)],
         "regular expression",
@@ -353,11 +379,15 @@ CASES = {
     ),
     "masks into a file": (
         lambda p: [
-            "predict", str(picture(p.folder / "a.png")), "-m", str(p.trained),
-            "-o", str(written(p.folder / "f", "x")),
+            "predict",
+            str(picture(p.folder / "a.png")),
+            "-m",
+            str(p.trained),
+            "-o",
+            str(written(p.folder / "f", "x")),
         ],
         "must be a folder, got the file",
-    ),  # fmt: skip
+    ),
     "two pictures, one mask": (same_stems, "must not share a name"),
     "mask on a picture": (mask_on_picture, "must not fall on pictures"),
     "unknown device": (

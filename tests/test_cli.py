@@ -110,7 +110,14 @@ def test_judging_elsewhere_does_not_open_the_test_part(finished, tmp_path, capsy
         Image.fromarray(scene.mask).save(tmp_path / "rivers" / "masks" / f"{seed}.png")
     path = finished / "test_openings.json"
     before = path.read_text() if path.exists() else None
-    arguments = ["evaluate", str(finished), "--data", str(tmp_path / "rivers"), "--group-by", "[01]|2"]
+    arguments = [
+        "evaluate",
+        str(finished),
+        "--data",
+        str(tmp_path / "rivers"),
+        "--group-by",
+        "[01]|2",
+    ]
     assert run([*arguments, "-o", str(tmp_path / "out"), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["groups"]) == {"0", "1", "2"}
     assert (path.read_text() if path.exists() else None) == before
@@ -185,13 +192,17 @@ def test_splits_of_the_elwha_names_can_be_made_and_written(shared_data, tmp_path
     assert run(arguments) == 0
     assert kind in capsys.readouterr().out
     split = json.loads((tmp_path / "s.json").read_text())
-    assert split["train"] and split["validation"] and split["test"]
+    assert split["train"]
+    assert split["validation"]
+    assert split["test"]
     if kind == "blocked":
         assert {name[6:8] for name in split["train"]} == {"LR"}
         assert {name[6:8] for name in split["test"]} == {"MR"}
 
 
-@pytest.mark.parametrize("method", ["autosam+decoder", "decoder-null", "scratch", "unet", "threshold"])
+@pytest.mark.parametrize(
+    "method", ["autosam+decoder", "decoder-null", "scratch", "unet", "threshold"]
+)
 def test_every_method_trains_evaluates_and_predicts_alike(config, tmp_path, method, capsys):
     folder = tmp_path / "run"
     settings = ["--set", f"method={method}", "--set", "train.epochs=1"]

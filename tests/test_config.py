@@ -42,9 +42,15 @@ def test_every_shipped_configuration_loads(path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.learning_rat=1", "train.learning_rat is not a setting. Did you mean 'learning_rate'"),
+        (
+            "train.learning_rat=1",
+            "train.learning_rat is not a setting. Did you mean 'learning_rate'",
+        ),
         ("trian.epochs=1", "trian is not a setting. Did you mean 'train'"),
-        ("method=autosm", "method must be one of its choices, got 'autosm'. Did you mean 'autosam'"),
+        (
+            "method=autosm",
+            "method must be one of its choices, got 'autosm'. Did you mean 'autosam'",
+        ),
         ("train.epochs=true", "train.epochs must be a whole number, got True"),
         ("train.epochs=2.5", "train.epochs must be a whole number, got 2.5"),
         ("train.epochs=0", "train.epochs must be 1 or more, got 0"),

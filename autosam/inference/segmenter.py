@@ -264,7 +264,7 @@ def _is_single(source: object) -> bool:
     if isinstance(source, Sequence) and not isinstance(source, str):
         return False
     path = Path(source)  # type: ignore[arg-type]
-    return path.exists() and not path.is_dir() or not (path.is_dir() or _is_pattern(path))
+    return (path.exists() and not path.is_dir()) or not (path.is_dir() or _is_pattern(path))
 
 
 def _is_pattern(path: Path) -> bool:

@@ -102,7 +102,7 @@ class PromptedSam(MaskNetwork):
             )
         else:
             logits = self.sam.decode(image_embedding, prompt_embedding)
-        return logits  # type: ignore[no-any-return]
+        return logits
 
     def _prompt(
         self,

@@ -1,5 +1,6 @@
 """The baselines without a SAM, under the same contract: a U-Net and a colour range."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import cv2
@@ -12,8 +13,8 @@ from torchvision.transforms.v2 import functional as vision
 
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import ModelError
-from autosam.models.contract import MaskNetwork, Need
 from autosam.models.backbones import load_backbone_weights
+from autosam.models.contract import MaskNetwork, Need
 from autosam.models.prompt_network import PRESETS, input_affine
 from autosam.types import ImageEmbedding, MaskLogits, Pixels, Sample
 
@@ -83,7 +84,7 @@ class UNet(_PixelNetwork):
         if weights:
             load_backbone_weights(self.network.encoder.model, backbone, weights)
         settings = timm.get_pretrained_cfg(backbone)
-        scale, shift = input_affine(settings.to_dict() if settings else {})
+        scale, shift = input_affine(dataclasses.asdict(settings) if settings else {})
         self.register_buffer("input_scale", scale, persistent=False)
         self.register_buffer("input_shift", shift, persistent=False)
 

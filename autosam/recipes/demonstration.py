@@ -69,7 +69,7 @@ def run_demo(
     train_run(demo_config(directory, scenes=scenes, epochs=epochs), run, replace=True, say=say)
     result = evaluate_run(run, say=say)
     _draw_rivers(directory / "rivers.png", run)
-    iou = result.summary["iou"]["mean"]
+    iou = result.summary["iou"]["mean"] or 0.0
     say("")
     say(f"Mean IoU on {len(result.rows)} scenes it never saw: {iou:.3f}")
     say(f"  pictures   {directory / 'rivers.png'}  (scene, truth, mask, errors)")
@@ -78,7 +78,7 @@ def run_demo(
     say(f"  scores     {run / 'evaluation' / 'test' / 'metrics.json'}")
     say(f"These are drawn scenes, not real rivers. {time.perf_counter() - start:.0f} s in all.")
     say(f"Use it:  autosam predict PICTURES/ -m {run} -o MASKS/")
-    return float(iou)
+    return iou
 
 
 def _draw_rivers(path: Path, run: Path, *, count: int = 4) -> None:

@@ -10,7 +10,8 @@ from autosam.config import DataSettings
 from autosam.data.sources import SampleCollection, open_data
 from autosam.data.splits import check_split, group_names, leak_report, read_split
 from autosam.errors import ConfigError, MissingPathError, did_you_mean
-from autosam.evaluation.report import Evaluation, evaluate
+from autosam.evaluation.report import evaluate
+from autosam.evaluation.result import Evaluation
 from autosam.files import PathLike, read_json, write_json
 from autosam.inference.segmenter import AutoSam
 from autosam.recipes.environment import environment
@@ -52,7 +53,8 @@ def evaluate_run(
         raise ConfigError(f"--split must be a part, got {split!r}. {did_you_mean(split, _PARTS)}")
     model = AutoSam.from_pretrained(run, device=device, token=token)
     if data:
-        samples, context = _elsewhere(data), {"part": "elsewhere", "sources": list(data)}
+        samples = open_data(DataSettings(source=tuple(data))).samples
+        context: dict[str, Any] = {"part": "elsewhere", "sources": list(data)}
         directory = Path(output or run / "evaluation" / "elsewhere")
         say(f"Judging on {len(samples)} labelled pictures of {', '.join(data)}.")
     else:
@@ -76,11 +78,6 @@ def evaluate_run(
         context={**context, "config": model.config.to_dict(), "environment": environment()},
         groups=group_names(samples.names, group_by).__getitem__ if group_by else None,
     )
-
-
-def _elsewhere(data: Sequence[str]) -> SampleCollection:
-    settings = DataSettings(source=tuple(data))
-    return open_data(settings).samples
 
 
 def _part_of_run(

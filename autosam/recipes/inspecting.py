@@ -55,7 +55,7 @@ def describe_installation(settings: CacheSettings | None = None) -> dict[str, An
         **environment(),
         "embedding_cache": {
             "directory": str(directory),
-            **dataclasses.asdict(describe_cache(directory)),
+            **describe_cache(directory),
         },
     }
 
@@ -160,7 +160,7 @@ def _check_cache() -> str:
     with tempfile.TemporaryDirectory(dir=existing):
         pass
     kept = describe_cache(directory)
-    return f"{kept.count} embeddings, {kept.bytes / GIBIBYTE:.2f} GiB in {directory}"
+    return f"{kept['count']} embeddings, {kept['bytes'] / GIBIBYTE:.2f} GiB in {directory}"
 
 
 def doctor_config(directory: PathLike) -> Config:
@@ -195,9 +195,9 @@ def _check_learning() -> str:
         train_run(doctor_config(directory), Path(directory) / "run")
         result = evaluate_run(Path(directory) / "run", split="train")
     iou = result.summary["iou"]["mean"]
-    if iou < 0.7:
+    if iou is None or iou < 0.7:
         raise RuntimeError(
-            f"training must learn four scenes by heart (IoU above .7), got {iou:.2f}. "
+            f"training must learn four scenes by heart (IoU above .7), got {iou}. "
             "Install torch, torchvision and transformers anew, then report it."
         )
     return f"IoU {iou:.2f} on the four scenes it learnt, {time.perf_counter() - start:.0f} s"

@@ -72,6 +72,9 @@ class TrainingRun:
         self.forward, self.optimiser = self.accelerator.prepare(_Forward(job.network), optimiser)
         self.loader = AddressLoader(job.items, workers=workers)
         self.standing = Standing()
+        steps_per_epoch = math.ceil(len(self.order()) / job.settings.accumulation)
+        self.planned_steps = steps_per_epoch * job.settings.epochs
+        """Of the optimiser, if nothing stops the run early."""
         self.terms = [name for name, weight in job.settings.loss.items() if weight > 0]
         self.loss_sums = torch.zeros(1 + len(self.terms), dtype=torch.float64, device=self.device)
         """Total and terms over the forward passes of this epoch, in this process."""
@@ -93,16 +96,6 @@ class TrainingRun:
             process=self.accelerator.process_index,
         )  # fmt: skip
         return [[Address(epoch, index) for index in batch] for batch in batches]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps; the last may be of fewer forward passes."""
-        return math.ceil(len(self.order()) / self.job.settings.accumulation)
-
-    @property
-    def planned_steps(self) -> int:
-        """Optimiser steps of the whole run, if nothing stops it early."""
-        return self.steps_per_epoch * self.job.settings.epochs
 
     def identity(self) -> dict[str, Any]:
         """What decides the weights, as JSON values: equal in the run that resumes another."""

@@ -12,7 +12,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from autosam.embeddings import EmbeddingCache, embedding_key, fill_cache, image_digest
+from autosam.embeddings import (
+    EmbeddingCache,
+    claims,
+    embedding_key,
+    fill_cache,
+    image_digest,
+    writer,
+)
 from autosam.embeddings.claims import Claims
 from autosam.errors import CacheError
 from autosam.types import Sample
@@ -196,17 +203,56 @@ def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
     assert first.take("b")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no claims on Windows")
+def test_a_claim_whose_file_its_last_owner_removed_is_made_anew(tmp_path, monkeypatch):
+    flock, tried = claims.fcntl.flock, []
+
+    def after_a_removal(descriptor: int, operation: int) -> None:
+        if not tried:
+            (tmp_path / "a").unlink()
+        tried.append(descriptor)
+        flock(descriptor, operation)
+
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    monkeypatch.setattr(claims.fcntl, "flock", after_a_removal)
+    assert first.take("a")
+    assert not second.take("a")
+
+
+def test_claims_are_given_back_with_each_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "SHARD_RECORDS", 2)
+    other = Claims(tmp_path / "float16-24x32x32" / "claims")
+    with _open(tmp_path).writer() as shard:
+        for key in ("a", "b", "c"):
+            assert shard.claim(key)
+            shard.add(key, torch.zeros(24, 32, 32))
+        assert [other.take(key) for key in ("a", "b", "c")] == [True, True, False]
+
+
+def test_what_another_finishes_between_look_and_claim_is_not_encoded(tmp_path, monkeypatch):
+    samples, encoder, claim = _samples(3), Encoder(), writer.ShardWriter.claim
+
+    def too_late(self, key: str) -> bool:
+        monkeypatch.setattr(writer.ShardWriter, "claim", claim)
+        fill_cache(_open(tmp_path), samples, Encoder())
+        return claim(self, key)
+
+    monkeypatch.setattr(writer.ShardWriter, "claim", too_late)
+    report = fill_cache(_open(tmp_path), samples, encoder)
+    assert (report.written, report.reused, encoder.encoded) == (0, 3, 0)
+
+
 def test_claims_in_threads_are_never_held_twice(tmp_path):
     holders, clashes = [], []
 
     def work() -> None:
         for _ in range(300):
-            claims = Claims(tmp_path)
-            if claims.take("a"):
+            own = Claims(tmp_path)
+            if own.take("a"):
                 holders.append(1)
                 clashes.extend([1] if len(holders) > 1 else [])
                 holders.pop()
-                claims.release_all()
+                own.release_all()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -120,12 +120,22 @@ def edited(**changes):
     [
         ("config.json", lambda _: None, MissingPathError, "must hold config.json"),
         ("config.json", lambda c: c[:50], ValueError, "must be JSON"),
-        ("config.json", lambda _: b'{"model_type": "sam"}', CheckpointError, "not written by autosam"),
+        (
+            "config.json",
+            lambda _: b'{"model_type": "sam"}',
+            CheckpointError,
+            "not written by autosam",
+        ),
         ("config.json", edited(format_version=9), CheckpointError, "must have format 1, got 9"),
         ("config.json", edited(config={"trian": {}}), CheckpointError, "trian is not a setting"),
         ("config.json", edited(decision={"treshold": 1}), CheckpointError, "must be readable"),
         ("model.safetensors", lambda _: None, MissingPathError, "weights must"),
-        ("model.safetensors", lambda c: c[: len(c) // 2], CheckpointError, "whole safetensors file"),
+        (
+            "model.safetensors",
+            lambda c: c[: len(c) // 2],
+            CheckpointError,
+            "whole safetensors file",
+        ),
         ("model.safetensors", lambda _: b"", CheckpointError, "whole safetensors file"),
     ],
 )
@@ -136,7 +146,9 @@ def test_a_damaged_checkpoint_is_one_clear_error(folder, name, change, error, me
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
-    with pytest.raises(MissingPathError, match="existing folder or a hub id owner/name, got 'a/b/c'"):
+    with pytest.raises(
+        MissingPathError, match="existing folder or a hub id owner/name, got 'a/b/c'"
+    ):
         load_checkpoint("a/b/c")
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="must be a folder, got the file"):
@@ -214,4 +226,6 @@ def test_the_stored_token_of_the_environment_is_used(hub, folder, tmp_path):
 
 def test_weights_are_the_same_tensors(folder, model):
     state = load_checkpoint(folder).network.trained_state()
-    assert all(torch.equal(state[key], value) for key, value in model.network.trained_state().items())
+    assert all(
+        torch.equal(state[key], value) for key, value in model.network.trained_state().items()
+    )

@@ -12,27 +12,33 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_problem
 
-PRELOADED = ["autosam.training.loop", "matplotlib.backends.backend_agg", "matplotlib.figure"]
+PRELOADED = ["autosam.training.loop", "matplotlib.backends.backend_agg", "timm.layers"]
 
 
 @pytest.fixture(scope="session")
-def start():
-    """Begin to train the tiny problem in a process of its own, or in several together."""
+def forking():
+    """Makes processes that have their imports behind them, and no threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+@pytest.fixture(scope="session")
+def start(forking, free_port):
+    """Begin to train the tiny problem in a process of its own, or in several together."""
 
     def start(directory, *, processes=1, **changes):
         together = {}
         if processes > 1:
             together = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
-                        "MASTER_PORT": str(_free_port())}  # fmt: skip
+                        "MASTER_PORT": str(free_port())}  # fmt: skip
         started = []
         for rank in range(processes):
             environment = together | (
                 {"RANK": str(rank), "LOCAL_RANK": str(rank)} if together else {}
             )
             arguments = (str(directory), environment, dict(changes))
-            process = context.Process(target=tiny_problem.run_in_process, args=arguments)
+            process = forking.Process(target=tiny_problem.run_in_process, args=arguments)
             process.start()
             started.append(process)
         return started
@@ -51,6 +57,12 @@ def train(start):
         return directory
 
     return train
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Finds a port where processes can meet."""
+    return _free_port
 
 
 def _free_port():

@@ -1,6 +1,4 @@
-"""The normalisation itself, in one process that is a group of its own and of two that are threads."""
-
-import multiprocessing
+"""The normalisation itself, in two processes with half a batch each."""
 
 import pytest
 import torch
@@ -59,11 +57,10 @@ def _half(rank, port, kind, results):
 
 
 @pytest.mark.parametrize("kind", ["plain", "average", "timm"])
-def test_two_halves_are_normalised_as_the_whole(kind):
+def test_two_halves_are_normalised_as_the_whole(kind, forking, free_port):
     """Values, gradients and running statistics; torch's own layer on all pictures is the judge."""
-    context = multiprocessing.get_context("forkserver")
-    results, port = context.Queue(), _free_port()
-    halves = [context.Process(target=_half, args=(r, port, kind, results)) for r in range(2)]
+    results, port = forking.Queue(), free_port()
+    halves = [forking.Process(target=_half, args=(r, port, kind, results)) for r in range(2)]
     for process in halves:
         process.start()
     found = dict(results.get(timeout=60) for _ in halves)
@@ -78,11 +75,3 @@ def test_two_halves_are_normalised_as_the_whole(kind):
     for ours, theirs in zip(joined, whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
     assert all(torch.equal(a, b) for a, b in zip(first[5:], second[5:], strict=True))
-
-
-def _free_port():
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
