@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import click
 import typer
 
 from autosam.errors import AutoSamError
@@ -17,6 +16,11 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+)
+
+# typer brings click under its own name since 0.20; its exceptions are found through what it exports.
+_CommandLineError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -44,12 +48,12 @@ def run(arguments: list[str] | None = None) -> int:
     except AutoSamError as error:
         _say_error(" ".join(str(error.args[-1] if error.args else error).split()))
         return 2
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         _say_error("stopped.")
         return 130
-    except click.ClickException as error:
+    except _CommandLineError as error:
         _say_error(f"{error.format_message()} See: autosam --help")
         return 2
     except KeyboardInterrupt:

@@ -223,7 +223,7 @@ class _Filling:
         mine = {view: key for view, key in missing.items() if self.writer.claim(key)}
         others = {view: key for view, key in missing.items() if view not in mine}
         if mine:
-            self.cache.refresh()  # another may have finished between our look and our claim
+            # Look again: another may have finished between our first look and our claim.
             free = self._without_present(mine)
             for view, key in mine.items():
                 if view not in free:

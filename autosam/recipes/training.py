@@ -18,7 +18,7 @@ from autosam.config import Config, dump_config, load_config
 from autosam.data.label_noise import add_label_noise
 from autosam.data.sources import OpenedData, SampleCollection, make_split, open_data
 from autosam.data.splits import Split, add_hashes, check_split, leak_report, read_split, write_split
-from autosam.errors import DataError, OutputError, TrainingError
+from autosam.errors import AutoSamError, ConfigError, DataError, OutputError, TrainingError
 from autosam.evaluation.calibration import LogitHistogram
 from autosam.files import PathLike, write_json, write_text
 from autosam.inference.segmenter import choose_device, network_logits
@@ -93,10 +93,22 @@ def train_run(
         TrainingError: There is nothing to resume, or the configuration has changed.
         DataError, SplitError, ModelError, CacheError: What their names say.
     """
-    start, directory = time.perf_counter(), Path(directory)
-    device = choose_device(None)
+    directory = Path(directory)
     with main_process_first():
         _claim(directory, config, resume=resume, replace=replace)
+    try:
+        return _train_claimed(config, directory, resume=resume, token=token, say=say)
+    except AutoSamError:
+        if is_main_process() and not (resume or (directory / "state").exists()):
+            shutil.rmtree(directory)  # nothing was learnt: leave the name free for the next try
+        raise
+
+
+def _train_claimed(
+    config: Config, directory: Path, *, resume: bool, token: str | None, say: Say
+) -> TrainedRun:
+    start, device = time.perf_counter(), choose_device(None)
+    with main_process_first():
         data = open_data(config.data, token=token)
         split = _settle_split(config, data, directory)
         say(_split_sentence(split))
@@ -203,6 +215,11 @@ def _encode(
 ) -> EncodedImages | None:
     if not (has_frozen_encoder(config) and config.train.cache):
         return None
+    if config.train.crop:
+        raise ConfigError(
+            f"train.crop must be 0 with cached embeddings, got {config.train.crop}: the cache knows whole "
+            "pictures. Set train.cache=false to crop."
+        )
     training, validation = data.samples.select(split.train), data.samples.select(split.validation)
     digests = image_digests(data.samples.select(split.train + split.validation))
     common = {"digests": digests, "device": device, "token": token, "say": say}

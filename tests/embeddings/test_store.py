@@ -18,7 +18,6 @@ from autosam.embeddings import (
     cache_bytes,
     default_cache_directory,
     describe_cache,
-    writer,
 )
 from autosam.errors import CacheError
 
@@ -271,62 +270,6 @@ def test_open_maps_hold_no_open_files(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     cache.read(KEYS)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_infinity_is_refused_by_the_sample_s_name(tmp_path):
-    with (
-        pytest.raises(CacheError, match=r"finite in float16, got infinity or NaN \(reach_7\)"),
-        _open(tmp_path).writer() as shard,
-    ):
-        shard.add(KEYS[0], torch.full(SHAPE, 1e6), name="reach_7")
-    assert not list(tmp_path.rglob("*.bin"))
-
-
-def test_another_shape_is_refused(tmp_path):
-    with (
-        pytest.raises(CacheError, match=r"shape \(3, 4, 4\), got \(3, 4, 5\) \(reach_7\)"),
-        _open(tmp_path).writer() as shard,
-    ):
-        shard.add(KEYS[0], torch.zeros(3, 4, 5), name="reach_7")
-
-
-def test_shards_close_when_they_are_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SHARD_RECORDS", 2)
-    _fill(tmp_path)
-    assert sorted(p.stat().st_size // 96 for p in tmp_path.rglob("*.bin")) == [1, 2, 2]
-
-
-def test_shards_close_when_they_are_old(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SHARD_SECONDS", -1.0)
-    _fill(tmp_path)
-    assert len(list(tmp_path.rglob("*.bin"))) == 5
-
-
-def test_what_was_finished_is_kept_when_the_block_fails(tmp_path):
-    def interrupted() -> None:
-        with _open(tmp_path).writer() as shard:
-            shard.add(KEYS[0], _embeddings()[0])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert torch.equal(_open(tmp_path).read(KEYS[:1]), _embeddings()[:1])
-
-
-def test_remains_of_killed_processes_go_once_they_are_old(tmp_path):
-    folder = _only(_fill(tmp_path).directory, "*.bin").parent
-    remains = [folder / ".1.abcd.bin", folder / "2.bin", folder / ".3.abcd.json"]
-    (folder / "claims").mkdir()
-    remains.append(folder / "claims" / KEYS[0])
-    for path in remains:
-        path.write_bytes(b"half")
-    _fill(tmp_path)
-    assert all(path.exists() for path in remains)  # another builder may be at work on them
-    for path in [*folder.iterdir(), *remains]:
-        os.utime(path, (0, 0))
-    _fill(tmp_path)
-    assert not any(path.exists() for path in remains)
-    assert torch.equal(_open(tmp_path).read(KEYS), _embeddings())
 
 
 @pytest.mark.parametrize(
