@@ -83,6 +83,7 @@ class UNet(_PixelNetwork):
             ) from error
         if weights:
             load_backbone_weights(self.network.encoder.model, backbone, weights)
+        self.network.to(memory_format=torch.channels_last)  # as the prompt network
         settings = timm.get_pretrained_cfg(backbone)
         scale, shift = input_affine(dataclasses.asdict(settings) if settings else {})
         self.register_buffer("input_scale", scale, persistent=False)

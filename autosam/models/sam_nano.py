@@ -46,6 +46,9 @@ NANO_CONFIG: Mapping[str, Any] = MappingProxyType(
         },
     }
 )
+COMMON_SHARE = 0.8
+"""Of the variance of the upscaling kernels, what their four positions have in common: with independent
+positions a mask that is not perfectly learnt shows their pattern as a grid of dots."""
 _VECTORS = re.compile(r"(_token|_tokens|_embed|_embed\.\d)\.weight$")
 """Tokens and prompt embeddings, which are no layers."""
 
@@ -68,9 +71,12 @@ class NanoTensors(Mapping[str, Tensor]):
         if "layer_norm" in key:
             return torch.ones(shape)
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        uniform = np.random.RandomState(seed).random_sample(shape)
+        drawn = 2 * np.random.RandomState(seed).random_sample(shape) - 1
+        if "upscale_conv" in key:
+            common = drawn[:, :, :1, :1]
+            drawn = math.sqrt(COMMON_SHARE) * common + math.sqrt(1 - COMMON_SHARE) * drawn
         bound = math.sqrt(3) * _standard_deviation(key, shape)
-        return torch.from_numpy(((2 * uniform - 1) * bound).astype(np.float32))
+        return torch.from_numpy((drawn * bound).astype(np.float32))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

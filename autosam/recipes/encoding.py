@@ -88,12 +88,9 @@ def encode_samples(
     missing = cache.missing(keys)
     if missing:
         size = cache_bytes(len(missing), 1, cache.shape) / 2**20
-        say(
-            f"Encoding {len(missing)} of {len(keys)} images and views once: {size:.0f} MiB in {directory}"
-        )
+        say(f"Encoding {len(missing)} of {len(keys)} views, once: {size:.0f} MiB in {directory}")
         sam = _load(config, token, encoder=True).to(device)
         fill_cache(cache, samples, sam, views=views, device=device)
-        cache.refresh()
     return encoded
 
 

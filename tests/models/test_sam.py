@@ -389,7 +389,7 @@ def test_a_half_precision_checkpoint_becomes_float32_of_equal_value(
     assert load_sam(tmp_path / "float32").fingerprint == sam.fingerprint
 
 
-NANO_FINGERPRINT = "199f386bacd11baa35301f38f67d86f112ff36bcf5f1140e79b0643915ce4a15"
+NANO_FINGERPRINT = "e3ec76a8ce1e098bf991111a2e209dfdc7912ea5abf986280e73c5da73fc2820"
 NANO_ENCODER_FINGERPRINT = "b24abc307fcd7b64a1c0d3cfdcb30c8d984f193c09c2f572dda58d77ef0b8524"
 
 
