@@ -207,6 +207,7 @@ def test_every_method_trains_evaluates_and_predicts_alike(config, tmp_path, meth
     folder = tmp_path / "run"
     settings = ["--set", f"method={method}", "--set", "train.epochs=1"]
     assert run(["train", str(config), "-o", str(folder), *settings]) == 0
+    capsys.readouterr()
     assert run(["evaluate", str(folder), "--json"]) == 0
     assert 0 <= json.loads(capsys.readouterr().out)["summary"]["iou"]["mean"] <= 1
     source = pictures(tmp_path / "p")

@@ -14,7 +14,8 @@ PACKAGE = Path(autosam.__file__).parent
 ORDER = [
     {"errors"},
     {"files"},
-    {"drawing", "plotting", "progress"},
+    {"plotting", "progress"},
+    {"drawing"},
     {"types"},
     {"config"},
     {"data"},
