@@ -12,9 +12,14 @@ from autosam.files import read_json, replacing, write_json, write_text
 def test_a_block_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):
     path = tmp_path / "mask.png"
     path.write_bytes(b"before")
-    with pytest.raises(RuntimeError), replacing(path) as beside:
-        beside.write_bytes(b"half")
-        raise RuntimeError
+
+    def write_half():
+        with replacing(path) as beside:
+            beside.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert path.read_bytes() == b"before"
     assert [item.name for item in tmp_path.iterdir()] == ["mask.png"]
 

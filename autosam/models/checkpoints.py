@@ -164,7 +164,9 @@ def load_checkpoint(
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not folder.is_dir():
-        raise MissingPathError(f"checkpoint must be an existing folder, got {folder}. Check the path.")
+        raise MissingPathError(
+            f"checkpoint must be an existing folder, got {folder}. Check the path."
+        )
     if not path.is_file():
         found = ", ".join(sorted(item.name for item in folder.iterdir())[:5]) or "nothing"
         raise MissingPathError(

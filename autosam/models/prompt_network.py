@@ -259,4 +259,4 @@ def build_prompt_network(
         separable=preset.separable,
     )
     # Channels last: measured 1.5 times as fast forward and back on two cores, and what a GPU prefers.
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)
