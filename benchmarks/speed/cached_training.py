@@ -50,7 +50,7 @@ def main() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        return float(loss)
+        return loss.item()
 
     seconds: dict[bool, list[float]] = {True: [], False: []}
     losses: dict[bool, float] = {}

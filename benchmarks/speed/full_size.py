@@ -87,7 +87,7 @@ def main() -> None:
     loss.backward()
     optimiser.step()
     clock("one training step, hardnet85 at 512 px, batch 2", start)
-    result = {"question": "full_size", "seconds": seconds, "peak_gib": peaks, "loss": float(loss)}
+    result = {"question": "full_size", "seconds": seconds, "peak_gib": peaks, "loss": loss.item()}
     print(json.dumps(result, indent=1))
     if arguments.out:
         write_json(arguments.out, {**result, "environment": environment()})
