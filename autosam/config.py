@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import textwrap
 import typing
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,13 @@ class DataSettings:
             32 <= self.synthetic_side <= 8192, "data.synthetic_side", "be in 32..8192",
             self.synthetic_side, "It is in pixels.",
         )  # fmt: skip
+        try:
+            re.compile(self.group_by)
+        except re.error as error:
+            raise ConfigError(
+                f"data.group_by must be a regular expression, got {self.group_by!r} ({error}). "
+                "Write for example '^[^_]+' to group by what precedes the first underscore."
+            ) from error
         _check(self.workers >= 0, "data.workers", "be 0 or more", self.workers, "Use 0 to begin.")
 
 
@@ -272,6 +280,8 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise ConfigError(f"configuration must be a YAML file, got the folder {path}. Name a file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

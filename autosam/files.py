@@ -34,7 +34,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None:
             raise
-        raise OutputError(error.errno, _cannot_write(path, error)) from error
+        raise OutputError(_cannot_write(path, error)) from error
     finally:
         with contextlib.suppress(OSError):  # nothing to remove, or no folder to remove it from
             beside.unlink()

@@ -149,6 +149,16 @@ def same_stems(place) -> list[str]:
     return place.predict(place.folder / "p")
 
 
+def preview_on_mask(place) -> list[str]:
+    picture(place.folder / "p" / "a.png")
+    picture(place.folder / "p" / "a.probability.png")
+    return place.predict(place.folder / "p", more=["--probability"])
+
+
+def broken_openings(run_folder: Path) -> None:
+    written(run_folder / "test_openings.json", "{}")
+
+
 def mask_on_picture(place) -> list[str]:
     picture(place.folder / "p" / "a.png")
     return [
@@ -389,6 +399,30 @@ CASES = {
         "must be a folder, got the file",
     ),
     "two pictures, one mask": (same_stems, "must not share a name"),
+    "mask on another picture's probability": (preview_on_mask, "must not share a name"),
+    "model path that climbs": (
+        lambda p: p.predict(picture(p.folder / "a.png"), model="../nowhere"),
+        r"existing folder or a hub id owner/name, got '\.\./nowhere'",
+    ),
+    "damaged list of openings": (
+        lambda p: bad_run(p, broken_openings, ("info",)),
+        "must be a JSON list",
+    ),
+    "truncated weights of a run to tell of": (
+        lambda p: bad_run(p, lambda f: os.truncate(f / "model.safetensors", 3000), ("info",)),
+        "whole safetensors file",
+    ),
+    "folder for a configuration": (lambda p: ["config", str(p.folder)], "got the folder"),
+    "held-out name that is unknown": (
+        lambda p: [
+            "splits",
+            "--names",
+            list_of(p, "a", "b"),
+            "--holdout",
+            str(written(p.folder / "h.txt", "a\nc")),
+        ],
+        "must be among the names, got 'c'",
+    ),
     "mask on a picture": (mask_on_picture, "must not fall on pictures"),
     "unknown device": (
         lambda p: p.predict(picture(p.folder / "a.png"), more=["--device", "tpu9"]),

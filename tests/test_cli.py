@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -149,13 +150,60 @@ def test_finished_masks_are_skipped_unless_asked_for(finished, tmp_path, capsys)
     arguments = ["predict", str(folder), "-m", str(finished), "-o", str(output), "--json"]
     assert run(arguments) == 0
     mask = output / "wide.png"
-    mask.write_bytes(b"mine")
+    Image.new("L", (70, 30), 77).save(mask)
     capsys.readouterr()
     assert run(arguments) == 0
     assert {row["status"] for row in json.loads(capsys.readouterr().out)} == {"finished before"}
-    assert mask.read_bytes() == b"mine"
+    assert Image.open(mask).getpixel((0, 0)) == 77
     assert run([*arguments, "--overwrite"]) == 0
-    assert Image.open(mask).size == (70, 30)
+    assert Image.open(mask).getpixel((0, 0)) != 77
+
+
+@pytest.mark.parametrize("spoil", ["cut", "empty", "other size", "older than the picture"])
+def test_a_mask_that_cannot_be_the_pictures_is_made_again(finished, tmp_path, capsys, spoil):
+    folder, output = pictures(tmp_path / "p"), tmp_path / "masks"
+    arguments = ["predict", str(folder), "-m", str(finished), "-o", str(output), "--json"]
+    assert run(arguments) == 0
+    mask = output / "wide.png"
+    whole = mask.read_bytes()
+    if spoil == "other size":
+        Image.new("L", (9, 9)).save(mask)
+    elif spoil == "older than the picture":
+        os.utime(mask, (1, 1))
+    else:
+        mask.write_bytes(whole[: 40 if spoil == "cut" else 0])
+    capsys.readouterr()
+    assert run(arguments) == 0
+    statuses = {row["source"][-8:]: row["status"] for row in json.loads(capsys.readouterr().out)}
+    assert statuses["wide.png"] == "written"
+    assert statuses["tall.png"] == "finished before"
+    assert mask.read_bytes() == whole
+
+
+def test_extras_that_were_not_asked_for_before_are_made(finished, tmp_path):
+    folder, output = pictures(tmp_path / "p"), tmp_path / "masks"
+    arguments = ["predict", str(folder), "-m", str(finished), "-o", str(output)]
+    assert run(arguments) == 0
+    assert run([*arguments, "--preview"]) == 0
+    assert len(list(output.glob("*.preview.jpg"))) == 3
+
+
+def test_a_path_that_is_not_there_fails_alone(finished, tmp_path, capsys):
+    folder, output = pictures(tmp_path / "p"), tmp_path / "masks"
+    sources = [str(folder / "wide.png"), str(folder / "none.png"), str(folder / "tall.png")]
+    assert run(["predict", *sources, "-m", str(finished), "-o", str(output), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == ["written", "written", "failed"]
+    assert rows[2]["source"] == sources[1]
+
+
+def test_an_evaluation_that_cannot_be_written_is_no_opening(finished, tmp_path):
+    path = finished / "test_openings.json"
+    before = path.read_text() if path.exists() else None
+    (tmp_path / "file").write_text("x")
+    assert run(["evaluate", str(finished), "-o", str(tmp_path / "file")]) == 2
+    assert run(["evaluate", str(finished), "--group-by", "(["]) == 2
+    assert (path.read_text() if path.exists() else None) == before
 
 
 def test_embedding_first_leaves_nothing_for_training_to_encode(config, capsys):

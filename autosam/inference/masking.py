@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 from autosam.data.images import find_images, read_image
 from autosam.errors import AutoSamError, OutputError
 from autosam.files import PathLike
@@ -24,7 +26,7 @@ class MaskedFile:
     water_share: float | None = None
     """Share of the pixels with data that are water, 0..1."""
     confidence: float | None = None
-    """Mean probability of the chosen class, 0.5..1."""
+    """Mean probability of the chosen class, 0.5..1; 0 when the picture has no data."""
     seconds: float | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
@@ -49,19 +51,40 @@ def plan_masks(source: PathLike | Sequence[PathLike], output: PathLike) -> list[
         )
     pairs = [(path, output / f"{path.stem}.png") for path in find_images(source)]
     taken: dict[Path, Path] = {}
-    pictures = {path.resolve() for path, _ in pairs}
     for path, mask in pairs:
-        if mask in taken:
+        if path.resolve().parent == output.resolve():
             raise OutputError(
-                f"masks must not share a name, got {taken[mask]} and {path} for {mask}. "
-                "Rename one, or mask them into different folders."
+                f"masks must not fall on pictures, got {output}, the folder of {path}, for both. "
+                "Choose another folder."
             )
-        if mask.resolve() in pictures:
-            raise OutputError(
-                f"masks must not fall on pictures, got {mask} for {path}. Choose another folder."
-            )
-        taken[mask] = path
+        for file in (mask, *extras(mask)):
+            if file in taken:
+                raise OutputError(
+                    f"masks must not share a name, got {taken[file]} and {path} for {file}. "
+                    "Rename one, or mask them into different folders."
+                )
+            taken[file] = path
     return pairs
+
+
+def extras(mask: Path) -> tuple[Path, Path]:
+    """Where the probability and the preview of a mask lie."""
+    return mask.with_suffix(".probability.png"), mask.with_suffix(".preview.jpg")
+
+
+def is_finished(picture: Path, mask: Path, wanted: Sequence[Path] = ()) -> bool:
+    """Whether a mask is there, whole, of the picture's size and no older, with what else is wanted."""
+    if not mask.is_file() or not all(path.is_file() for path in wanted):
+        return False
+    try:
+        with Image.open(mask) as found:
+            found.load()
+            size = found.size
+        with Image.open(picture) as opened:
+            same = sorted(opened.size) == sorted(size)  # EXIF may have turned the picture
+        return same and mask.stat().st_mtime >= picture.stat().st_mtime
+    except (OSError, SyntaxError, ValueError):  # not to be read: mask it again, or say why not
+        return False
 
 
 def mask_files(
@@ -89,7 +112,9 @@ def mask_files(
     """
     results = []
     for path, mask in plan_masks(source, output):
-        if mask.exists() and not overwrite:
+        shown = dict(zip(extras(mask), (probability, preview), strict=True))
+        wanted = [file for file, is_wanted in shown.items() if is_wanted]
+        if not overwrite and is_finished(path, mask, wanted):
             result = MaskedFile(source=str(path), mask=str(mask), status="finished before")
         elif model is None:
             result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
@@ -109,9 +134,9 @@ def _mask_one(
         picture = read_image(path)
         prediction = model.predict_image(picture.image, name=path.stem, valid=picture.valid)
         if probability:
-            prediction.save_probability(mask.with_suffix(".probability.png"))
+            prediction.save_probability(extras(mask)[0])
         if preview:
-            prediction.plot(mask.with_suffix(".preview.jpg"))
+            prediction.plot(extras(mask)[1])
         prediction.save(mask)
     except OutputError:
         raise  # the disk is full or the folder is read-only: the next picture would fail too

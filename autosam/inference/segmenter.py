@@ -1,6 +1,7 @@
 """What a user holds: any picture in, its river out."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -261,8 +262,13 @@ def _changed(config: Config, *, method: str | None, sam: str | None, prompt: str
 def _is_single(source: object) -> bool:
     if isinstance(source, np.ndarray | Image):
         return True
-    if isinstance(source, Sequence) and not isinstance(source, str):
+    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
         return False
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise ImageError(
+            f"source must be a path, an array, a PIL image or a list of these, got {source!r:.60}. "
+            "Convert a tensor with tensor.permute(1, 2, 0).numpy()."
+        )
     path = Path(source)  # type: ignore[arg-type]
     return (path.exists() and not path.is_dir()) or not (path.is_dir() or _is_pattern(path))
 

@@ -34,7 +34,7 @@ from autosam.models.weight_files import read_weights
 FORMAT_VERSION = 1
 _TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
 _UPLOADED = ["config.json", "model.safetensors", "preprocessor_config.json", "README.md", "sam/*"]
-_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 from autosam.config import DataSettings
 from autosam.data.sources import SampleCollection, open_data
 from autosam.data.splits import check_split, group_names, leak_report, read_split
-from autosam.errors import ConfigError, MissingPathError, did_you_mean
+from autosam.errors import ConfigError, DataError, MissingPathError, OutputError, did_you_mean
 from autosam.evaluation.report import evaluate
 from autosam.evaluation.result import Evaluation
 from autosam.files import PathLike, read_json, write_json
@@ -61,6 +61,9 @@ def evaluate_run(
         samples, context = _part_of_run(run, model, split, token)
         directory = Path(output or run / "evaluation" / split)
         say(f"Judging on the {split} part: {len(samples)} pictures. {context['leak']}")
+    groups = group_names(samples.names, group_by) if group_by else None
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
     if split == "test" and not data:
         opened = _write_opening(run, context)
         context["test_opened"] = opened
@@ -76,7 +79,7 @@ def evaluate_run(
         settings=model.config.evaluate,
         directory=directory,
         context={**context, "config": model.config.to_dict(), "environment": environment()},
-        groups=group_names(samples.names, group_by).__getitem__ if group_by else None,
+        groups=groups.__getitem__ if groups else None,
     )
 
 
@@ -103,10 +106,26 @@ def _part_of_run(
     }
 
 
+def read_openings(run: Path) -> list[dict[str, Any]]:
+    """When and with which weights a run's test part was looked at; empty when it never was.
+
+    Raises:
+        DataError: The list is damaged.
+    """
+    path = run / "test_openings.json"
+    openings = read_json(path, what="list of test openings") if path.is_file() else []
+    if not isinstance(openings, list):
+        raise DataError(
+            f"list of test openings must be a JSON list, got {path}. Restore it: it is the record of "
+            "how often the test part was looked at."
+        )
+    return openings
+
+
 def _write_opening(run: Path, context: dict[str, Any]) -> int:
     """Note that the test part was looked at, so that a report can say how often; returns how often."""
     path = run / "test_openings.json"
-    openings = read_json(path, what="list of test openings") if path.is_file() else []
+    openings = read_openings(run)
     weights = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     openings.append({"time": now, "split": context["split"]["hash"], "weights": weights})

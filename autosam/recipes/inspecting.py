@@ -15,9 +15,11 @@ from autosam.data.images import to_picture
 from autosam.data.synthetic import make_scene
 from autosam.embeddings import default_cache_directory, describe_cache
 from autosam.errors import AutoSamError
-from autosam.files import PathLike, read_json
+from autosam.files import PathLike
 from autosam.models.checkpoints import describe
+from autosam.models.weight_files import read_weights
 from autosam.recipes.environment import environment
+from autosam.recipes.evaluating import evaluate_run, read_openings
 
 GIBIBYTE = 2**30
 
@@ -32,7 +34,6 @@ def describe_run(folder: PathLike) -> dict[str, Any]:
     folder = Path(folder)
     description = describe(folder)
     weights = folder / "model.safetensors"
-    openings = folder / "test_openings.json"
     return {
         "folder": str(folder),
         "method": description["method"],
@@ -40,10 +41,8 @@ def describe_run(folder: PathLike) -> dict[str, Any]:
         "prompt": description["config"]["prompt"],
         "data": description["config"]["data"]["source"],
         "decision": description["decision"],
-        "weights_megabytes": round(weights.stat().st_size / 1e6, 2) if weights.is_file() else None,
-        "test_opened": len(read_json(openings, what="list of test openings"))
-        if openings.is_file()
-        else 0,
+        "weights": f"{len(read_weights(weights))} tensors, {weights.stat().st_size / 1e6:.2f} MB",
+        "test_opened": len(read_openings(folder)),
         **description["facts"],
     }
 
@@ -187,7 +186,6 @@ def doctor_config(directory: PathLike) -> Config:
 
 
 def _check_learning() -> str:
-    from autosam.recipes.evaluating import evaluate_run
     from autosam.recipes.training import train_run
 
     start = time.perf_counter()

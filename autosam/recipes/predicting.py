@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autosam.files import PathLike
-from autosam.inference.masking import MaskedFile, mask_files, plan_masks
+from autosam.inference.masking import MaskedFile, is_finished, mask_files, plan_masks
 from autosam.inference.segmenter import AutoSam
 from autosam.progress import progress_bar
 
@@ -66,10 +66,15 @@ def predict_files(
         device: As for `AutoSam`.
         token: For a private model.
     """
+    missing = [one for one in source if not (Path(one).exists() or glob.has_magic(one))]
+    if len(missing) < len(source):
+        source = [one for one in source if one not in missing]
     pictures: str | list[str] = source[0] if len(source) == 1 else _expanded(source)
     pairs = plan_masks(pictures, output)
     loaded = None
-    if not dry_run and (overwrite or any(not mask.exists() for _, mask in pairs)):
+    if not dry_run and (
+        overwrite or not all(is_finished(*pair) for pair in pairs) or probability or preview
+    ):
         loaded = AutoSam.from_pretrained(model, device=device, token=token)
     with progress_bar("masking", total=len(pairs)) as advance:
         outcomes = mask_files(
@@ -81,7 +86,14 @@ def predict_files(
             preview=preview,
             on_each=lambda _: advance(1),
         )
-    return [PredictedFile(outcome) for outcome in outcomes]
+    lost = [_lost(path) for path in missing if path not in source]
+    return [PredictedFile(outcome) for outcome in [*outcomes, *lost]]
+
+
+def _lost(path: str) -> MaskedFile:
+    return MaskedFile(
+        source=path, mask="", status="failed", error="There is no such file. Check the path."
+    )
 
 
 def _expanded(source: Sequence[str]) -> list[str]:
