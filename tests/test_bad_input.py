@@ -413,16 +413,6 @@ CASES = {
         "whole safetensors file",
     ),
     "folder for a configuration": (lambda p: ["config", str(p.folder)], "got the folder"),
-    "held-out name that is unknown": (
-        lambda p: [
-            "splits",
-            "--names",
-            list_of(p, "a", "b"),
-            "--holdout",
-            str(written(p.folder / "h.txt", "a\nc")),
-        ],
-        "must be among the names, got 'c'",
-    ),
     "mask on a picture": (mask_on_picture, "must not fall on pictures"),
     "unknown device": (
         lambda p: p.predict(picture(p.folder / "a.png"), more=["--device", "tpu9"]),

@@ -269,7 +269,7 @@ def _is_single(source: object) -> bool:
             f"source must be a path, an array, a PIL image or a list of these, got {source!r:.60}. "
             "Convert a tensor with tensor.permute(1, 2, 0).numpy()."
         )
-    path = Path(source)  # type: ignore[arg-type]
+    path = Path(source)
     return (path.exists() and not path.is_dir()) or not (path.is_dir() or _is_pattern(path))
 
 
