@@ -274,3 +274,10 @@ def test_the_version_is_the_packages(capsys):
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip() == autosam.__version__
+
+
+def test_the_doctor_finds_this_machine_well(capsys):
+    assert run(["doctor", "--json"]) == 0
+    findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    assert all(row["well"] for row in findings.values())
+    assert findings["learning"]["detail"].startswith("loss on four scenes from")
