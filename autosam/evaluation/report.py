@@ -5,15 +5,12 @@ import csv
 import io
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from autosam.config import EvaluateSettings
 from autosam.drawing import save_picture
@@ -29,6 +26,7 @@ from autosam.evaluation.result import Evaluation
 from autosam.evaluation.worst import WorstPictures
 from autosam.files import PathLike, write_json, write_text
 from autosam.plotting import save_histogram, save_reliability
+from autosam.progress import progress_bar
 from autosam.types import Prediction, Sample
 
 BOOTSTRAP_SEED = 0
@@ -194,11 +192,10 @@ def _check_prediction(prediction: Prediction, sample: Sample) -> None:
 
 def _judge_all(judge: _Judge, samples: Sequence[Sample], *, masks: Path | None) -> None:
     """One sample after the other; on a terminal, with a bar on standard error that counts them."""
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        for sample in progress.track(samples, total=len(samples)):
+    with progress_bar("evaluating", total=len(samples)) as advance:
+        for sample in samples:
             judge.add(sample, masks=masks)
+            advance(1)
 
 
 def _write_files(staged: Path, evaluation: Evaluation, worst: WorstPictures) -> None:

@@ -6,7 +6,6 @@ A checkpoint is a folder: ``config.json``, ``model.safetensors`` (what was train
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -309,5 +308,4 @@ def push_checkpoint(
 
 def describe(folder: PathLike) -> dict[str, Any]:
     """What a checkpoint folder says of itself, without building anything."""
-    description = _read_description(Path(folder))
-    return json.loads(json.dumps(description))  # type: ignore[no-any-return]
+    return _read_description(Path(folder))
