@@ -6,7 +6,9 @@ True for water; sizes are (height, width); points are (x, y); boxes are (left, t
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -27,6 +29,13 @@ PromptEmbedding = Float[Tensor, "batch channels grid grid"]
 MaskLogits = Float[Tensor, "batch 1 low low"]
 """Before the sigmoid, on the decoder's grid of four times the embedding's."""
 LowMask = Bool[Tensor, "batch 1 low low"]
+PredictedIou = Float[Tensor, " batch"]
+"""What the mask decoder thinks its own mask is worth."""
+
+Fusion = Literal["mean", "best", "union"]
+"""Of several queries' logits to one mask: their mean, those of the highest predicted IoU, or their maximum."""
+WATER_POINT, LAND_POINT, PADDING_POINT = 1, 0, -10
+"""Labels of points, as SAM has them; a padding point is dropped before it can change anything."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,83 @@ class Georeference:
     """Coordinate reference system as WKT or authority code, or None when only the transform is known."""
     transform: tuple[float, float, float, float, float, float]
     """Affine (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """One question to SAM: points and perhaps a box that together ask for one mask.
+
+    Raises:
+        DataError: Points without labels, a label of another kind, a box turned inside out, or values that
+            are not finite.
+    """
+
+    points: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """(count, 2) float32, (x, y) in pixel indices: (0, 0) is the middle of the first pixel."""
+    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    """(count,) int64: 1 water, 0 land, -10 padding."""
+    box: np.ndarray | None = None
+    """(4,) float32: left, top, right, bottom in pixel indices, all inside; None for no box."""
+
+    def __post_init__(self) -> None:
+        points, labels = np.asarray(self.points), np.asarray(self.labels)
+        if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
+            raise DataError(
+                f"points must be (count, 2) with one label each, got {points.shape} and "
+                f"{labels.shape}. Give (x, y) pairs and as many labels: 1 water, 0 land."
+            )
+        if not np.isfinite(points).all():
+            raise DataError("points must be finite numbers, got NaN or infinity. Check the clicks.")
+        wrong = set(labels.tolist()) - {WATER_POINT, LAND_POINT, PADDING_POINT}
+        if wrong:
+            raise DataError(
+                f"labels must be 1 (water), 0 (land) or -10 (padding), got {sorted(wrong)}. "
+                "Change them."
+            )
+        object.__setattr__(self, "points", points.astype(np.float32))
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        if self.box is not None:
+            object.__setattr__(self, "box", _checked_box(self.box))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it asks for nothing: no box, and no points but padding."""
+        return self.box is None and not (self.labels != PADDING_POINT).any()
+
+
+def _checked_box(box: np.ndarray) -> np.ndarray:
+    box = np.asarray(box, dtype=np.float32)
+    if box.shape != (4,) or not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
+        raise DataError(
+            f"box must be (left, top, right, bottom) with left <= right and top <= bottom, got "
+            f"{box.tolist()}. Put the smaller corner first."
+        )
+    return box
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """Geometry that tells SAM where the water is, in the picture's own pixels."""
+
+    source: str
+    """Where it comes from, for tables and plots: 'null', 'full box', 'coarse hsv', 'human', or, when it
+    was made from the true mask, words that begin with 'oracle'."""
+    queries: tuple[Query, ...] = ()
+    """Each gives one mask; none at all, and no mask below, is SAM's own empty prompt."""
+    mask: np.ndarray | None = None
+    """(height, width) bool, for SAM's mask prompt; None for none."""
+    fusion: Fusion = "mean"
+    """Of the queries' masks."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SquarePrompt:
+    """A prompt in the coordinates of SAM's square, ready for its prompt encoder."""
+
+    queries: tuple[Query, ...] = ()
+    mask_logits: Float[Tensor, "low low"] | None = None
+    """For SAM's mask prompt, on the decoder's grid."""
+    fusion: Fusion = "mean"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +145,9 @@ class Sample:
     """What is the same at the same place: a tile cell, a site, a flight."""
     date: datetime.date | None = None
     georeference: Georeference | None = None
+    bands: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Besides red, green and blue, by name ('nir', 'thermal', 'dem'): (height, width) float32, finite, in the
+    file's own unit."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -77,6 +166,8 @@ class Sample:
             )
         for label in ("mask", "valid"):
             self._check_area(label, getattr(self, label))
+        for name, band in self.bands.items():
+            self._check_band(name, band)
 
     def _check_area(self, label: str, area: np.ndarray | None) -> None:
         if area is None:
@@ -86,6 +177,19 @@ class Sample:
                 f"{label} must be bool with the image's height and width {self.image.shape[:2]}, "
                 f"got {area.dtype} {area.shape} (sample {self.name!r}). "
                 "Check that both show the same picture and that neither was resized."
+            )
+
+    def _check_band(self, name: str, band: np.ndarray) -> None:
+        if band.shape != self.image.shape[:2] or band.dtype != np.float32:
+            raise DataError(
+                f"band {name!r} must be float32 with the image's height and width "
+                f"{self.image.shape[:2]}, got {band.dtype} {band.shape} (sample {self.name!r}). "
+                "Register it to the image first."
+            )
+        if not np.isfinite(band).all():
+            raise DataError(
+                f"band {name!r} must be finite, got NaN or infinity (sample {self.name!r}). "
+                "Fill gaps first, and leave them out of the valid area."
             )
 
     @property

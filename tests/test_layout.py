@@ -19,11 +19,13 @@ ORDER = [
     {"types"},
     {"config"},
     {"data"},
+    {"prompts"},
     {"models"},
     {"embeddings"},
     {"training", "evaluation"},
     {"inference"},
     {"recipes"},
+    {"article"},
     {"cli"},
     {"__main__"},
 ]
