@@ -2,12 +2,14 @@
 
 import json
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from autosam.errors import AutoSamError
+from autosam.errors import AutoSamError, PromptMismatchWarning
 
 application = typer.Typer(
     name="autosam",
@@ -40,8 +42,28 @@ Device = Annotated[
 ]
 
 
+PromptKind = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Other prompts than the run's: points, box, both, mask, null or full-box.",
+        show_default=False,
+    ),
+]
+CoarseFrom = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="RUN", help="Make the prompts from this run's masks.", show_default=False),
+]
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 some pictures failed, 2 a mistake to mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PromptMismatchWarning)
+        warnings.showwarning = _say_warning
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = application(args=arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -61,8 +83,35 @@ def run(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"autosam: warning: {message}", file=sys.stderr)
+
+
 def _say_error(message: str) -> None:
     print(f"autosam: {message}", file=sys.stderr)
+
+
+def _prompt_choice(
+    kind: str | None, coarse_from: str | None, *, oracle: bool = False
+) -> Any:  # PromptChoice, whose room is imported with the command
+    if kind is None and coarse_from is None and not oracle:
+        return None
+    from autosam.recipes.prompting import PromptChoice
+
+    return PromptChoice(kind=kind, coarse_from=coarse_from, oracle=oracle)
+
+
+def _band_folders(pairs: Sequence[str]) -> dict[str, Path]:
+    """NAME=FOLDER, as a mapping."""
+    from autosam.errors import ConfigError
+
+    folders = {}
+    for pair in pairs:
+        name, equals, folder = pair.partition("=")
+        if not (name and equals and folder):
+            raise ConfigError(f"--band must be NAME=FOLDER, got {pair!r}. Try --band nir=FOLDER.")
+        folders[name] = Path(folder)
+    return folders
 
 
 def _print_json(value: Any) -> None:
@@ -153,6 +202,20 @@ def evaluate(
     group_by: Annotated[
         str, typer.Option(help="Regular expression on the names; a table row per group.")
     ] = "",
+    prompt: PromptKind = None,
+    coarse_from: CoarseFrom = None,
+    oracle: Annotated[
+        bool,
+        typer.Option("--oracle", help="Prompt from the true masks: an upper bound, no result."),
+    ] = False,
+    clicks: Annotated[
+        int,
+        typer.Option(
+            help="Also judge up to this many clicks of a simulated person (an oracle), at most 20.",
+            min=0,
+            max=20,
+        ),
+    ] = 0,
     device: Device = None,
     token: Token = None,
     as_json: Json = False,
@@ -166,6 +229,8 @@ def evaluate(
         output=output,
         data=data or (),
         group_by=group_by,
+        prompts=_prompt_choice(prompt, coarse_from, oracle=oracle),
+        clicks=clicks,
         device=device,
         token=token,
         say=_say,
@@ -197,6 +262,15 @@ def predict(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; read and write nothing.")
     ] = False,
+    prompt: PromptKind = None,
+    coarse_from: CoarseFrom = None,
+    band: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="NAME=FOLDER of a band that the run reads, e.g. nir=orthos-nir; by default the folder "
+            "NAME beside the pictures' folder. May be repeated."
+        ),
+    ] = None,
     device: Device = None,
     token: Token = None,
     as_json: Json = False,
@@ -212,6 +286,8 @@ def predict(
         probability=probability,
         preview=preview,
         dry_run=dry_run,
+        prompts=_prompt_choice(prompt, coarse_from),
+        band_folders=_band_folders(band or ()),
         device=device,
         token=token,
     )
@@ -330,3 +406,92 @@ def show_config(
         print(reference_yaml(), end="")
     else:
         print(dump_config(load_config(config, list(settings or ()))), end="")
+
+
+@application.command()
+def labels(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labelled pictures: a folder with images/ and masks/, or a hub id."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")],
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "-c", "--config", help="YAML file of what to train; a small AutoSAM by default."
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Models to train, each on all but a part.")] = 3,
+    settings: Settings = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Find wrong labels: rank all by what models say that never saw them, and name the likely fault.
+
+    Pictures of one place must stay together: say how with --set data.group_by='^[^_]+'. A command that
+    was cut off goes on when it is given again.
+    """
+    from autosam.recipes.label_doctor import doctor_config, examine_labels
+
+    resolved = doctor_config(data, config, list(settings or ()))
+    report = examine_labels(resolved, output, folds=folds, token=token, say=_say)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        print(report.table())
+
+
+@application.command()
+def relabel(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run; gives the configuration.")
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labelled pictures: a folder with images/ and masks/, or a hub id."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the new dataset; never DATA itself.")
+    ],
+    folds: Annotated[int, typer.Option(help="Models to train, each on all but a part.")] = 3,
+    minimum_area: Annotated[
+        float,
+        typer.Option(help="Smallest predicted patch that stays, in pixels of a 256 x 256 picture."),
+    ] = 12.0,
+    review: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A review.csv with your decisions: build from these, train nothing."),
+    ] = None,
+    group_by: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Regular expression on the names, in place of the run's data.group_by."),
+    ] = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Write a dataset with better labels: keep, replace or put aside each by what models say of it.
+
+    Every model is trained on pictures other than those it judges. Look at OUTPUT/review.png, change the
+    column decision (keep, replace, look) of OUTPUT/review.csv, and build again with --review.
+    """
+    from autosam.recipes.relabelling import relabel as relabel_data
+
+    made = relabel_data(
+        run_folder,
+        data,
+        output,
+        folds=folds,
+        minimum_area=minimum_area,
+        review=review,
+        group_by=group_by,
+        token=token,
+        say=_say,
+    )
+    if as_json:
+        _print_json(made.to_dict())
+    else:
+        print(made.sentence())

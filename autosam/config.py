@@ -115,8 +115,8 @@ class PromptSettings:
     antialias: bool = True
     """Smooth while shrinking SAM's square to the side above; False is the paper's behaviour."""
     bands: tuple[str, ...] = ()
-    """Bands that it reads besides red, green and blue: 'nir', 'thermal', 'dem', or any other name that the data
-    has as a folder beside images/. SAM itself stays RGB and frozen."""
+    """Bands that it reads besides red, green and blue: 'nir', 'thermal', 'dem', or any other name that the
+    data has as a folder beside images/. SAM itself stays RGB and frozen."""
 
     def __post_init__(self) -> None:
         _check(
@@ -133,8 +133,8 @@ class GeometricSettings:
     """Points, boxes and masks as prompts, for 'decoder' and 'zero-shot'."""
 
     kind: PromptKind = "points"
-    """'points', 'box', 'both' (points and a box in one query), 'mask' (SAM's mask prompt), 'null' (nothing) or
-    'full-box' (around the whole picture)."""
+    """'points', 'box', 'both' (points and a box in one query), 'mask' (SAM's mask prompt), 'null' (nothing)
+    or 'full-box' (around the whole picture)."""
     source: Literal["coarse", "oracle"] = "coarse"
     """What they are made from at inference: 'coarse' (see the section below; nobody clicks) or 'oracle' (the
     true mask: for upper bounds only, and labelled so everywhere). Training always uses the true mask."""
@@ -147,8 +147,8 @@ class GeometricSettings:
     spacing: bool = True
     """Keep points apart, by a distance that grows with the mask's area."""
     fusion: Literal["joint", "mean", "best"] = "joint"
-    """'joint': all points are one query and give one mask, as SAM was trained. The article's ways: each point a
-    query of its own, then the 'mean' of the logits or the 'best' by SAM's predicted IoU."""
+    """'joint': all points are one query and give one mask, as SAM was trained. The article's ways: each
+    point a query of its own, then the 'mean' of the logits or the 'best' by SAM's predicted IoU."""
     components: Literal["one", "each"] = "one"
     """Boxes: 'one' around all the water, or one for 'each' connected component, whose masks are united."""
     perturbation: float = 0.04
@@ -173,14 +173,14 @@ class CoarseSettings:
     """The coarse mask from which prompts are made at inference, with nobody clicking."""
 
     source: str = "hsv"
-    """'hsv' (a range of hue, saturation and value), 'index' (needs the band nir, or swir), 'thermal' (needs the band
-    thermal; cold is dark), or the folder or hub id of a trained run, whose mask it then is. On grey rivers
-    like the Elwha every 'hsv' rule is poor, with an IoU of .20 to .32: prefer a run."""
+    """'hsv' (a range of hue, saturation and value), 'index' (needs the band nir, or swir), 'thermal' (needs
+    the band thermal; cold is dark), or the folder or hub id of a trained run, whose mask it then is. On grey
+    rivers like the Elwha every 'hsv' rule is poor, with an IoU of .20 to .32: prefer a run."""
     index: str = "ndwi"
-    """For 'index': ndwi (green and nir), mndwi (green and swir), ndvi (red and nir; water is low) or nir (water is
-    dark)."""
+    """For 'index': ndwi (green and nir), mndwi (green and swir), ndvi (red and nir; water is low) or nir
+    (water is dark)."""
     threshold: str = "fit"
-    """For 'index' and 'thermal': 'fit' (tuned on the training masks), 'otsu' (of each picture), or a number."""
+    """For 'index' and 'thermal': 'fit' (tuned on training masks), 'otsu' (of each picture), or a number."""
     minimum_area: float = 0.0005
     """Components below this share of the picture are dropped."""
     largest_hole: float = 0.0005
@@ -237,7 +237,11 @@ class TrainSettings:
     time_limit: float = 0.0
     """Seconds after which training ends with the best weights so far; 0 for no limit."""
     loss: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"bce": 1.0, "dice": 1.0})
-    """Weight of each term: bce, dice, focal, tversky, cldice."""
+    """Weight of each term: bce, dice, focal, tversky, cldice; for labels that are partly wrong, bootstrap or
+    symmetric in the place of bce."""
+    ignore_bank: float = 0.0
+    """In training, the label does not count this near to its bank, on both sides, in cells of the mask
+    decoder's grid (a quarter of SAM's side across); 0 counts all of it, otherwise 1 or more."""
     cache: bool = True
     """Encode each image and view once and train from the cache; the methods that train the encoder, or
     have none, ignore it."""
@@ -247,6 +251,12 @@ class TrainSettings:
     """Strength of random brightness, contrast, saturation and hue on what the prompt network sees."""
     crop: float = 0.0
     """Without a cache: random crops down to this share of the side, and as far out; 0 for none."""
+    iou_head: bool = False
+    """Also train the decoder's prediction of its own IoU, by squared error. Without it that prediction is
+    stale once the decoder has trained, and is never used to choose a mask."""
+    simulated_corrections: int = 0
+    """Clicks of a simulated person: in each step up to this many, each into the largest error of the mask
+    before it, which is fed back as SAM's mask prompt; 0 trains on the automatic prompt alone."""
     checkpoint_decoder: bool = False
     """Recompute the mask decoder in the backward pass: a little slower, much less memory."""
     save_steps: int = 50
@@ -264,9 +274,16 @@ class TrainSettings:
         for name in ("weight_decay", "warmup_steps", "clip", "patience", "time_limit", "jitter"):
             value = getattr(self, name)
             _check(value >= 0, f"train.{name}", "be 0 or more", value, "Use 0 to switch it off.")
+        count = self.simulated_corrections
+        _check(0 <= count <= 20, "train.simulated_corrections", "be in 0..20", count, "Try 3.")
         _check(self.jitter <= 1, "train.jitter", "be in 0..1", self.jitter, "Try 0.2.")
         _check(0 <= self.crop < 1, "train.crop", "be in 0..1", self.crop, "Use 0 for none.")
-        known = ("bce", "dice", "focal", "tversky", "cldice")
+        bank = self.ignore_bank
+        _check(
+            bank == 0 or 1 <= bank <= 16, "train.ignore_bank", "be 0 or in 1..16", bank,
+            "Neighbouring cells are 1 apart; try 1.",
+        )  # fmt: skip
+        known = ("bce", "dice", "focal", "tversky", "cldice", "bootstrap", "symmetric")
         for term, weight in self.loss.items():
             if term not in known:
                 raise ConfigError(f"train.loss.{term} is not a loss. {did_you_mean(term, known)}")
@@ -329,6 +346,19 @@ class Config:
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     cache: CacheSettings = CacheSettings()
+
+    def __post_init__(self) -> None:
+        stale = self.method == "decoder" and not self.train.iou_head
+        if self.geometric.fusion == "best" and stale:
+            raise ConfigError(
+                "geometric.fusion must be joint or mean unless the decoder's predicted IoU is trained, got "
+                "'best'. Set train.iou_head=true, or choose another fusion."
+            )
+        if self.geometric.components == "each" and self.geometric.kind != "box":
+            raise ConfigError(
+                f"geometric.components must be one unless the prompt is a box, got 'each' with "
+                f"{self.geometric.kind!r}. Set geometric.kind=box."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and YAML know them."""

@@ -108,6 +108,44 @@ def error_map(
     return hatched(drawn, ~kept)
 
 
+def marked(
+    image: np.ndarray,
+    *,
+    points: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    boxes: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """Draw what prompted a mask: a disc on water, a cross on land, boxes as white frames.
+
+    Shapes and not colours alone tell the two kinds apart, for people of every colour vision.
+
+    Args:
+        image: (height, width, 3) uint8, RGB.
+        points: (count, 2) of (x, y) in pixel indices.
+        labels: (count,): 1 water, 0 land; others are not drawn.
+        boxes: Each left, top, right, bottom.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+    """
+    drawn: np.ndarray = image.copy()
+    size = 3 * _line_width(image) + 2
+    for box in boxes:
+        corners = [int(round(float(value))) for value in box]
+        for colour, width in ((INK, size // 2 + 2), (TRUTH_OUTLINE, size // 2)):
+            cv2.rectangle(drawn, corners[:2], corners[2:], colour, max(1, width))
+    pairs = [] if points is None or labels is None else zip(points, labels, strict=True)
+    for (x, y), label in pairs:
+        place = (int(round(float(x))), int(round(float(y))))
+        if label == 1:
+            cv2.circle(drawn, place, size + 1, INK, -1, cv2.LINE_AA)
+            cv2.circle(drawn, place, size - 1, PREDICTED_OUTLINE, -1, cv2.LINE_AA)
+        elif label == 0:
+            for colour, width in ((INK, size), (TRUTH_OUTLINE, max(1, size // 2))):
+                cv2.drawMarker(drawn, place, colour, cv2.MARKER_TILTED_CROSS, 2 * size, width)
+    return drawn
+
+
 def hatched(image: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Cover what is ignored with grey diagonals, which no picture shows by itself.
 

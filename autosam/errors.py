@@ -74,6 +74,10 @@ class OutputError(AutoSamError, OSError):
     """A result that cannot be written."""
 
 
+class PromptMismatchWarning(UserWarning):
+    """A decoder is prompted at inference with another kind of prompt than it was trained with."""
+
+
 class MissingPackageError(AutoSamError, ImportError):
     """An optional package that is not installed."""
 

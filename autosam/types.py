@@ -6,7 +6,7 @@ True for water; sizes are (height, width); points are (x, y); boxes are (left, t
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +21,15 @@ Pixels = Float[Tensor, "batch 3 side side"]
 """Normalised once with SAM's mean and standard deviation; zero where padded."""
 Squares = UInt8[Tensor, "batch 3 side side"]
 """RGB in 0..255 inside SAM's square, before normalisation; padding is arbitrary."""
+Bands = Float[Tensor, "batch bands side side"]
+"""Besides red, green and blue, in their own units."""
 SquareSizes = Int[Tensor, "batch 2"]
 """(height, width) of the picture inside its square; what lies right and below is padding."""
 ImageEmbedding = Float[Tensor, "batch channels grid grid"]
 PromptEmbedding = Float[Tensor, "batch channels grid grid"]
 """The dense prompt, in the place of SAM's no-mask embedding."""
+SparsePrompt = Float[Tensor, "batch tokens channels"]
+"""Point and box tokens."""
 MaskLogits = Float[Tensor, "batch 1 low low"]
 """Before the sigmoid, on the decoder's grid of four times the embedding's."""
 LowMask = Bool[Tensor, "batch 1 low low"]
@@ -33,7 +37,7 @@ PredictedIou = Float[Tensor, " batch"]
 """What the mask decoder thinks its own mask is worth."""
 
 Fusion = Literal["mean", "best", "union"]
-"""Of several queries' logits to one mask: their mean, those of the highest predicted IoU, or their maximum."""
+"""Of several queries' logits to one mask: mean, those of the highest predicted IoU, or maximum."""
 WATER_POINT, LAND_POINT, PADDING_POINT = 1, 0, -10
 """Labels of points, as SAM has them; a padding point is dropped before it can change anything."""
 
@@ -197,6 +201,21 @@ class Sample:
         """(height, width)."""
         return self.image.shape[0], self.image.shape[1]
 
+    def bands_of(self, names: Sequence[str]) -> list[np.ndarray]:
+        """The bands of these names, in this order.
+
+        Raises:
+            DataError: One is not there.
+        """
+        for name in names:
+            if name not in self.bands:
+                found = ", ".join(sorted(self.bands)) or "none"
+                raise DataError(
+                    f"sample must have the band {name!r}, got {found} (sample {self.name!r}). "
+                    f"Put its file into {name}/ beside images/, or give bands={{{name!r}: array}}."
+                )
+        return [self.bands[name] for name in names]
+
     @property
     def valid_area(self) -> np.ndarray:
         """(height, width) bool, True where the label counts; all True when nothing is excluded."""
@@ -218,6 +237,10 @@ class Batch:
     target: LowMask
     valid: LowMask
     """False on padding and where the label must be ignored."""
+    prompts: tuple[SquarePrompt, ...] | None = None
+    """One for each picture, drawn from its true mask."""
+    prompt_bands: Bands | None = None
+    """At the prompt network's side, in their own units."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -233,6 +256,12 @@ class Prediction:
     """Chosen on validation and stored with the model."""
     valid: np.ndarray | None = None
     """(height, width) bool, False where the picture has no data (transparent pixels)."""
+    prompt: Prompt | None = None
+    """The geometry that asked for this mask; None where a network alone did."""
+    mask_logits: np.ndarray | None = None
+    """(low, low) float32 on SAM's own grid, which the next correction feeds back; None without a SAM."""
+    explain: Callable[[], "Explanation"] | None = dataclasses.field(default=None, repr=False)
+    """Finds what `as_points` gives; None without a SAM."""
 
     @property
     def mask(self) -> np.ndarray:
@@ -257,6 +286,21 @@ class Prediction:
         kept = mask if self.valid is None else mask[self.valid]
         return float(kept.mean()) if kept.size else 0.0
 
+    def as_points(self) -> "Explanation":
+        """The points or box with which plain SAM comes nearest to this mask: a learnt prompt, explained.
+
+        SAM here has its own decoder as it was loaded or trained, and no prompt network.
+
+        Raises:
+            DataError: The model has no SAM behind it.
+        """
+        if self.explain is None:
+            raise DataError(
+                f"a mask must come from a model with a SAM to be explained by points, got one without "
+                f"({self.name!r}). Use a method other than unet and threshold."
+            )
+        return self.explain()
+
     def save(self, path: PathLike) -> Path:
         """Write the mask as 8-bit PNG or TIFF: 255 water, 0 land, transparent where there is no data.
 
@@ -274,18 +318,22 @@ class Prediction:
         return self._write(path, np.round(self.probability * 255).astype(np.uint8))
 
     def plot(self, path: PathLike) -> Path:
-        """Write the picture with the water tinted and its bank outlined, as PNG or JPEG.
+        """Write the picture with the water tinted, its bank outlined and its prompt marked, as PNG or JPEG.
 
         Raises:
             OutputError: The suffix is neither .png, .jpg nor .jpeg, or the file cannot be written.
         """
         from PIL import Image
 
-        from autosam.drawing import overlay
+        from autosam.drawing import marked, overlay
 
         path = _checked_suffix(path, (".png", ".jpg", ".jpeg"))
+        drawn = overlay(self.image, self.mask)
+        for query in self.prompt.queries if self.prompt else ():
+            boxes = () if query.box is None else (query.box,)
+            drawn = marked(drawn, points=query.points, labels=query.labels, boxes=boxes)
         with replacing(path) as beside:
-            Image.fromarray(overlay(self.image, self.mask)).save(beside)
+            Image.fromarray(drawn).save(beside)
         return path
 
     def _write(self, path: PathLike, grey: np.ndarray) -> Path:
@@ -300,6 +348,16 @@ class Prediction:
         with replacing(path) as beside:
             picture.save(beside)
         return path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """What a person would have had to click for the mask that a learnt prompt asked for."""
+
+    prompt: Prompt
+    """In the picture's own pixels."""
+    iou: float
+    """Of plain SAM's mask for that prompt with the mask that is explained, 0..1."""
 
 
 def _checked_suffix(path: PathLike, allowed: tuple[str, ...]) -> Path:

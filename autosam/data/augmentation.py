@@ -1,4 +1,4 @@
-"""Random changes of a sample, made to picture, mask and valid area together; the eight exact views."""
+"""Random changes of a sample, made to picture, mask, valid area and bands together; the eight views."""
 
 import dataclasses
 
@@ -65,6 +65,7 @@ def view_sample(sample: Sample, view: int) -> Sample:
         mask=None if sample.mask is None else apply_view(sample.mask, view),
         valid=None if sample.valid is None else apply_view(sample.valid, view),
         georeference=None,
+        bands={name: apply_view(band, view) for name, band in sample.bands.items()},
     )
 
 
@@ -84,7 +85,7 @@ def random_crop_sample(sample: Sample, *, crop: float, generator: np.random.Gene
     """A random window of a sample, smaller or larger than it by up to the same factor.
 
     Pixels are only chosen, never resampled: the window is scaled once, when it enters SAM's square.
-    What a larger window adds is the mean colour and is not valid.
+    What a larger window adds is the mean colour, each band's own median, and not valid.
 
     Args:
         sample: Unchanged itself; the window keeps its shape and loses its georeference.
@@ -124,7 +125,17 @@ def _window(sample: Sample, top: int, left: int, height: int, width: int) -> Sam
         mask=None if sample.mask is None else parts["mask"][0].numpy(),
         valid=None if sample.valid is None and valid.all() else valid,
         georeference=None,
+        bands={name: _window_band(b, top, left, height, width) for name, b in sample.bands.items()},
     )
+
+
+def _window_band(band: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """Filled with the median, which looks like no data; 0 could be the lowest land or coldest water."""
+    window = np.full((height, width), np.median(band), dtype=np.float32)
+    part = band[max(0, top) : top + height, max(0, left) : left + width]
+    rows, columns = max(0, -top), max(0, -left)
+    window[rows : rows + part.shape[0], columns : columns + part.shape[1]] = part
+    return window
 
 
 def _tensors(sample: Sample) -> dict[str, Tensor]:

@@ -39,6 +39,8 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda values: np.rot90(values, k=1),
 }
 _KINDS = {"P": "palette", "PA": "palette with transparency"}
+_SAMPLE_FORMAT, _NO_DATA = 339, 42113
+"""Tags of a TIFF: 1 for unsigned and 2 for signed values, and GDAL's text of the value without data."""
 _pillow_limit = threading.Lock()
 
 
@@ -52,13 +54,16 @@ class StoredValues:
     """(height, width) bool, False where fully transparent; None when there is no transparency."""
     notes: tuple[str, ...] = ()
     """What was converted, one short sentence each."""
+    no_data: float | None = None
+    """What a TIFF says stands for no data; None when it says nothing."""
 
     def upright(self, orientation: int) -> "StoredValues":
         """The same, turned as EXIF says; values outside 2..8 turn nothing."""
         turn = _UPRIGHT.get(orientation)
         if turn is None:
             return self
-        return StoredValues(
+        return dataclasses.replace(
+            self,
             values=turn(self.values),
             alpha=None if self.alpha is None else turn(self.alpha),
             notes=(*self.notes, f"turned upright (EXIF orientation {orientation})"),
@@ -104,7 +109,7 @@ def decode_image(picture: Image.Image, label: str, *, as_mask: bool) -> StoredVa
             stored = StoredValues(values=np.array(picture.getchannel(0)))
         else:
             stored = _plain_values(*_plain_mode(picture))
-        return stored.upright(_orientation(picture))
+        return _as_tagged(stored, picture).upright(_orientation(picture))
 
 
 def check_size(height: int, width: int, label: str) -> None:
@@ -237,3 +242,21 @@ def _plain_values(picture: Image.Image, notes: tuple[str, ...]) -> StoredValues:
     if picture.mode == "RGBA":
         return StoredValues(values=values[..., :3], alpha=values[..., 3] > 0, notes=notes)
     return StoredValues(values=values, notes=notes)
+
+
+def _as_tagged(stored: StoredValues, picture: Image.Image) -> StoredValues:
+    """The same with what the tags of a TIFF say and Pillow passes over: the sign, and the no-data value."""
+    tags = getattr(picture, "tag_v2", None)
+    if tags is None:
+        return stored
+    values, kind = stored.values, (*tags.get(_SAMPLE_FORMAT, ()), 1)[0]
+    if kind == 2 and values.dtype == np.uint8:
+        values = values.view(np.int8)
+    elif kind == 1 and values.dtype == np.int32:
+        # 16 bits that Pillow has widened are not negative, and stay what they are.
+        values = values.view(np.uint32)
+    try:
+        no_data = float(str(tags.get(_NO_DATA, "")).strip("\0 "))
+    except ValueError:
+        no_data = None
+    return dataclasses.replace(stored, values=values, no_data=no_data)

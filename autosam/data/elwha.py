@@ -1,6 +1,7 @@
 """The Elwha river dataset: tiles of an orthophoto, from the hub, a saved folder or parquet files.
 
-Any dataset of the same columns can be read: ``image``, and if present ``label`` and ``name``.
+Any dataset of the same columns can be read: ``image``, and if present ``label`` and ``name``; and a
+column for each band that is asked for.
 """
 
 import copy
@@ -16,6 +17,7 @@ from typing import Any, Literal, overload
 import cv2
 import numpy as np
 
+from autosam.data.bands import check_band_names, read_bands
 from autosam.data.images import IMAGE_SUFFIXES, read_image, read_labels
 from autosam.data.rows import open_rows
 from autosam.errors import DataError
@@ -78,6 +80,7 @@ def load_elwha(
     source: PathLike,
     *,
     split: Literal["train", "validation"],
+    bands: Sequence[str] = (),
     token: str | None = None,
     revision: str | None = None,
 ) -> "ElwhaDataset":
@@ -87,6 +90,7 @@ def load_elwha(
         source: A hub id such as stodoran/elwha-segmentation-v1, a folder written by
             ``DatasetDict.save_to_disk``, or a folder of parquet files as on the hub.
         split: Which part.
+        bands: Names of columns of one channel each, which the published dataset lacks.
         token: For a private dataset; otherwise HF_TOKEN or the stored login is used.
         revision: Branch, tag or commit on the hub.
 
@@ -96,7 +100,7 @@ def load_elwha(
         DataError: The dataset has no such part, other columns, or is damaged.
     """
     rows = open_rows(source, split=split, token=token, revision=revision)
-    return ElwhaDataset(rows, split=split, source=str(source))
+    return ElwhaDataset(rows, split=split, source=str(source), bands=bands)
 
 
 class ElwhaDataset(Sequence[Sample]):
@@ -106,22 +110,19 @@ class ElwhaDataset(Sequence[Sample]):
     kept in `repeated`. Labels of any size are brought to their tile's by the nearest pixel.
 
     Args:
-        rows: A ``datasets.Dataset`` with the column ``image`` and perhaps ``label`` and ``name``.
+        rows: A ``datasets.Dataset`` with the column ``image`` and perhaps ``label``, ``name`` and bands.
         split: Names the tiles when the data does not: "train_00012".
         source: What messages call the data.
+        bands: Names of columns of one channel each; see `read_band`.
 
     Raises:
         DataError: A column is missing, or a name is empty.
     """
 
-    def __init__(self, rows: Any, *, split: str, source: str) -> None:
+    def __init__(self, rows: Any, *, split: str, source: str, bands: Sequence[str] = ()) -> None:
         columns = rows.column_names
-        others = sorted(set(columns) - {"image", "label", "name"})
-        if "image" not in columns or ("label" not in columns and others):
-            raise DataError(
-                "dataset must have the columns 'image' and 'label' (and perhaps 'name'), "
-                f"got {', '.join(columns)} ({source}). Rename them with rename_column."
-            )
+        self.bands = check_band_names(bands, taken=("image", "label", "name"))
+        _check_columns(columns, self.bands, source)
         self.source, self.split = source, split
         self.labelled = "label" in columns
         every = _names(rows, split, source)
@@ -134,7 +135,7 @@ class ElwhaDataset(Sequence[Sample]):
                 "%s: %d names repeat; their first rows are kept", source, len(self.repeated)
             )
         self._named = "name" in columns
-        self._rows = _undecoded(rows, source)
+        self._rows = _undecoded(rows, source, ("image", "label", *self.bands))
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -167,14 +168,34 @@ class ElwhaDataset(Sequence[Sample]):
         if self.labelled:
             values = read_labels(_content(row["label"], "label", where), name=f"label of {where}")
             mask = _water(values, picture.image.shape[:2], where)
+        contents = {band: _content(row[band], band, where) for band in self.bands}
+        bands, valid = read_bands(contents, picture.image.shape[:2], sample=where)
+        if picture.valid is not None:
+            valid = picture.valid if valid is None else picture.valid & valid
         tile = parse_tile_name(name) if _TILE_NAME.fullmatch(name) else None
         return Sample(
             name=name,
             image=picture.image,
             mask=mask,
-            valid=picture.valid,
+            valid=valid,
             place=tile.place if tile else None,
             date=tile.date if tile else None,
+            bands=bands,
+        )
+
+
+def _check_columns(columns: Sequence[str], bands: Sequence[str], source: str) -> None:
+    others = sorted(set(columns) - {"image", "label", "name", *bands})
+    if "image" not in columns or ("label" not in columns and others):
+        raise DataError(
+            "dataset must have the columns 'image' and 'label' (and perhaps 'name'), "
+            f"got {', '.join(columns)} ({source}). Rename them with rename_column."
+        )
+    missing = [band for band in bands if band not in columns]
+    if missing:
+        raise DataError(
+            f"dataset must have a column for band {missing[0]!r}, got {', '.join(columns)} ({source}). "
+            "Add it with add_column, or leave the band out."
         )
 
 
@@ -194,11 +215,11 @@ def _names(rows: Any, split: str, source: str) -> list[str]:
     return names
 
 
-def _undecoded(rows: Any, source: str) -> Any:
+def _undecoded(rows: Any, source: str, wanted: Sequence[str]) -> Any:
     """The same rows, giving encoded pictures: decoding is ours, and of the asked row only."""
     from datasets import Image
 
-    columns = [column for column in ("image", "label") if column in rows.column_names]
+    columns = [column for column in wanted if column in rows.column_names]
     rows = rows.with_format(None).select_columns(columns)
     for column in columns:
         try:

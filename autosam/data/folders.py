@@ -1,4 +1,4 @@
-"""Folders of pictures and masks, paired by the stem of their file names."""
+"""Folders of pictures, masks and bands, paired by the stem of their file names."""
 
 import copy
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from autosam.data.bands import check_band_names, read_bands
 from autosam.data.images import Picture, is_image, read_image, read_mask
 from autosam.errors import DataError, MissingPathError
 from autosam.files import PathLike
@@ -20,6 +21,7 @@ class _Entry(NamedTuple):
     image: Path
     mask: Path | None
     valid: Path | None
+    bands: dict[str, Path]
 
 
 class FolderDataset(Sequence[Sample]):
@@ -27,18 +29,21 @@ class FolderDataset(Sequence[Sample]):
 
     File names are checked at once: every picture has its mask and every mask its picture. Without a
     folder of masks the samples are unlabelled. Of the valid areas (zero = ignore) there may be fewer
-    than pictures, never others.
+    than pictures, never others. Every band that is asked for has one file for each picture and keeps
+    its unit; where a band has no data it is filled, and not valid.
 
     Args:
         root: Holds the folders.
         images: Name of the folder of pictures.
         masks: Name of the folder of masks, in which any value but zero is water.
         valid: Name of the folder of valid areas.
+        bands: Names of folders of one channel each, such as nir, thermal or dem; see `read_band`.
         prefix: Put before each stem to make the sample's name.
 
     Raises:
-        MissingPathError: There is no such folder, or no folder of pictures inside it.
-        DataError: Stems do not match, occur twice, or there is no picture at all.
+        MissingPathError: There is no such folder, or none of pictures or of a band inside it.
+        DataError: Stems do not match, occur twice, there is no picture at all, or a band's name is no
+            folder's or means something else.
     """
 
     def __init__(
@@ -48,9 +53,11 @@ class FolderDataset(Sequence[Sample]):
         images: str = "images",
         masks: str = "masks",
         valid: str = "valid",
+        bands: Sequence[str] = (),
         prefix: str = "",
     ) -> None:
         self.root = Path(root).expanduser()
+        self.bands = check_band_names(bands, taken=(images, masks, valid))
         pictures = _by_stem(self.root / images, required=True)
         mask_paths = _by_stem(self.root / masks, required=False)
         valid_paths = _by_stem(self.root / valid, required=False)
@@ -58,8 +65,15 @@ class FolderDataset(Sequence[Sample]):
             _refuse_leftovers(pictures, mask_paths, f"images in {images}/", f"masks in {masks}/")
             _refuse_leftovers(mask_paths, pictures, f"masks in {masks}/", f"images in {images}/")
         _refuse_leftovers(valid_paths, pictures, f"valid areas in {valid}/", f"images in {images}/")
+        band_paths = {band: _of_band(self.root / band, pictures, images) for band in self.bands}
         self._entries = [
-            _Entry(f"{prefix}{stem}", path, mask_paths.get(stem), valid_paths.get(stem))
+            _Entry(
+                name=f"{prefix}{stem}",
+                image=path,
+                mask=mask_paths.get(stem),
+                valid=valid_paths.get(stem),
+                bands={band: paths[stem] for band, paths in band_paths.items()},
+            )
             for stem, path in pictures.items()
         ]
 
@@ -113,6 +127,20 @@ def _by_stem(folder: Path, *, required: bool) -> dict[str, Path]:
     return found
 
 
+def _of_band(folder: Path, pictures: dict[str, Path], images: str) -> dict[str, Path]:
+    """The files of a band by stem, one for each picture."""
+    band = folder.name
+    if not folder.is_dir():
+        raise MissingPathError(
+            f"band {band!r} must have a folder beside {images}/, got no folder {folder}. Put one file "
+            "for each picture into it, with the picture's name, or leave the band out."
+        )
+    paths = _by_stem(folder, required=False)
+    _refuse_leftovers(pictures, paths, f"images in {images}/", f"files of band {band!r} in {band}/")
+    _refuse_leftovers(paths, pictures, f"files of band {band!r} in {band}/", f"images in {images}/")
+    return paths
+
+
 def _refuse_leftovers(these: dict[str, Path], those: dict[str, Path], this: str, that: str) -> None:
     left = [path.name for stem, path in these.items() if stem not in those]
     if left:
@@ -126,16 +154,17 @@ def _refuse_leftovers(these: dict[str, Path], those: dict[str, Path], this: str,
 def _read_sample(entry: _Entry) -> Sample:
     picture = read_image(entry.image)
     mask = None if entry.mask is None else _read_area(entry.mask, "mask", picture)
-    valid = picture.valid
+    bands, has_data = read_bands(entry.bands, picture.image.shape[:2], sample=entry.name)
+    areas = [area for area in (picture.valid, has_data) if area is not None]
     if entry.valid is not None:
-        area = _read_area(entry.valid, "valid area", picture)
-        valid = area if valid is None else area & valid
+        areas.append(_read_area(entry.valid, "valid area", picture))
     return Sample(
         name=entry.name,
         image=picture.image,
         mask=mask,
-        valid=valid,
+        valid=np.logical_and.reduce(areas) if areas else None,
         georeference=picture.georeference,
+        bands=bands,
     )
 
 

@@ -7,6 +7,8 @@ rectangle: pixel j of n covers the interval from j/n to (j+1)/n of its axis (`al
 
 import dataclasses
 import functools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from autosam.errors import ImageError
-from autosam.types import Pixels, Squares, SquareSizes
+from autosam.types import PADDING_POINT, Pixels, Prompt, Query, SquarePrompt, Squares, SquareSizes
 
 GEOMETRY_VERSION = 1
 """Part of every embedding's key: raise it whenever `to_square` or `normalise` gives other numbers."""
@@ -29,6 +31,9 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 PADDING_COLOUR = (124, 116, 104)
 """The mean, so that what bleeds over the picture's edge when a square shrinks is 0 once normalised,
 as in SAM; black would draw a dark line along that edge, and dark is what water looks like."""
+
+MASK_LOGIT = 10.0
+"""Of certain water in a mask prompt: about as sure as SAM's own masks, which it was trained to read."""
 
 _COLUMNS_AT_ONCE = 2048
 """Of a mask converted to float together: bounds the memory that a very large mask takes."""
@@ -130,6 +135,59 @@ def scale_sizes(sizes: SquareSizes, from_side: int, to_side: int) -> SquareSizes
     return scaled.clamp(min=1, max=to_side)
 
 
+def bands_to_square(
+    bands: Sequence[np.ndarray], frame: Frame, side: int
+) -> Float[Tensor, "bands side side"]:
+    """Scale the bands of a picture into the top left of a square, in their own units.
+
+    Bilinear with antialias, once, from the picture's own pixels, which lie where the square of RGB
+    has them at this side, to the fraction of a pixel. They end where `scale_sizes` says.
+
+    Args:
+        bands: Each (height, width) float32 of the frame's original size, finite.
+        frame: Where the picture lies in SAM's square.
+        side: Height and width of the square that is wanted: the prompt network's.
+
+    Returns:
+        float32; padding holds the mean of its band inside the picture.
+
+    Raises:
+        ImageError: A band has another size or type than the frame's picture.
+    """
+    sizes = scale_sizes(torch.tensor(frame.square_size), frame.side, side)
+    height, width = (int(length) for length in sizes)
+    lengths = zip(frame.square_size, frame.original_size, strict=True)
+    # A little more, lest rounding lose a last pixel that is whole.
+    scales = tuple(inner / outer * (side / frame.side) * (1 + 1e-9) for inner, outer in lengths)
+    squares = torch.empty(len(bands), side, side)
+    for square, band in zip(squares, bands, strict=True):
+        if band.shape != frame.original_size or band.dtype != np.float32:
+            raise ImageError(
+                f"band must be float32 with its picture's height and width {frame.original_size}, got "
+                f"{band.dtype} {band.shape}. Register it to the picture first."
+            )
+        # Less its mean while it is scaled: float32 would lose the centimetres of a high plain.
+        mean = float(band.mean(dtype=np.float64))
+        scaled = _scaled(_tensor(band - np.float32(mean)), scales, (height, width))
+        square[:] = scaled.mean()
+        square[:height, :width] = scaled
+        square += np.float32(mean)
+    return squares
+
+
+def _scaled(
+    band: Float[Tensor, "h w"], scales: tuple[float, ...], size: tuple[int, int]
+) -> Float[Tensor, "height width"]:
+    """At exactly these scales; where a last pixel is covered in part only, the edge fills the rest."""
+    below, behind = (
+        0 if int(length * scale) >= wanted else math.ceil(1 / scale) + 1
+        for length, scale, wanted in zip(band.shape, scales, size, strict=True)
+    )
+    wider = functional.pad(band[None, None], (0, behind, 0, below), mode="replicate")
+    scaled = functional.interpolate(wider, scale_factor=scales, mode="bilinear", antialias=True)
+    return scaled[0, 0, : size[0], : size[1]]
+
+
 def normalise(squares: Squares, sizes: SquareSizes) -> Pixels:
     """Pixels as SAM wants them: (value - mean) / std once, and exactly 0 on padding.
 
@@ -190,6 +248,76 @@ def valid_to_low(
         # Sums of non-negative overlaps: 0 exactly where no invalid pixel reaches into the cell.
         inside &= _area_shares(~valid, frame, low_side) == 0
     return inside[None]
+
+
+def points_to_square(points: np.ndarray, frame: Frame) -> np.ndarray:
+    """Pixel indices in the picture to pixel indices in its square, as `SamProcessor` scales them.
+
+    Args:
+        points: (..., 2), (x, y).
+        frame: Where the picture lies in the square.
+
+    Returns:
+        (..., 2) float32.
+    """
+    scaled: np.ndarray = np.asarray(points, np.float64) * _axis_scales(frame)
+    return scaled.astype(np.float32)
+
+
+def points_to_original(points: np.ndarray, frame: Frame) -> np.ndarray:
+    """What `points_to_square` was given, from what it returned; up to float32."""
+    scaled: np.ndarray = np.asarray(points, np.float64) / _axis_scales(frame)
+    return scaled.astype(np.float32)
+
+
+def _axis_scales(frame: Frame) -> np.ndarray:
+    """(x, y): sizes are (height, width), so the two orders meet here."""
+    (height, width), (square_height, square_width) = frame.original_size, frame.square_size
+    return np.array([square_width / width, square_height / height])
+
+
+def prompt_to_square(prompt: Prompt, frame: Frame, low_side: int) -> SquarePrompt:
+    """A prompt in the coordinates of the square; empty queries are left out.
+
+    A mask becomes logits of -`MASK_LOGIT` to `MASK_LOGIT` by the share of each cell's area that it
+    covers; padding is land.
+
+    Args:
+        prompt: In the picture's own pixels.
+        frame: Where the picture lies in the square.
+        low_side: Cells along one side of the square.
+
+    Raises:
+        ImageError: A point or box lies outside the picture, or the mask has another size.
+    """
+    queries = []
+    for query in prompt.queries:
+        if query.is_empty:
+            continue
+        _check_inside(query, frame)
+        box = None
+        if query.box is not None:
+            box = points_to_square(query.box.reshape(2, 2), frame).reshape(4)
+        points = points_to_square(query.points, frame)
+        queries.append(Query(points=points, labels=query.labels, box=box))
+    logits = None
+    if prompt.mask is not None:
+        logits = (2 * _area_shares(prompt.mask, frame, low_side) - 1) * MASK_LOGIT
+    return SquarePrompt(queries=tuple(queries), mask_logits=logits, fusion=prompt.fusion)
+
+
+def _check_inside(query: Query, frame: Frame) -> None:
+    height, width = frame.original_size
+    kept = query.points[query.labels != PADDING_POINT]
+    corners = kept if query.box is None else np.vstack([kept, query.box.reshape(2, 2)])
+    # Half a pixel beyond the first and last index is still the picture.
+    outside = ((corners < -0.5) | (corners > np.array([width, height]) - 0.5)).any(axis=1)
+    if outside.any():
+        x, y = corners[outside][0].tolist()
+        raise ImageError(
+            f"prompt must lie inside the picture of {width} x {height} pixels, got ({x:g}, {y:g}). "
+            "Give (x, y) in the picture's own pixels."
+        )
 
 
 def _area_shares(mask: np.ndarray, frame: Frame, low_side: int) -> Float[Tensor, "low low"]:

@@ -224,6 +224,7 @@ def _sixteen_bits(values: np.ndarray, label: str) -> np.ndarray:
     if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16)
     kind = "floats" if values.dtype.kind == "f" else "32-bit integers"
+    kind = "values below 0" if values.dtype == np.int8 else kind
     raise ImageError(
         f"picture must have 8 or 16 bits per channel, got {kind} ({label}). "
         "Scale it to 0..255 and save it as 8-bit first: its unit is not known here."

@@ -97,6 +97,7 @@ class NoisyLabels(Sequence[Sample]):
             place=sample.place,
             date=sample.date,
             georeference=sample.georeference,
+            bands=sample.bands,
         )
 
 

@@ -85,26 +85,34 @@ class _ByName:
         return self._datasets[part][index]
 
 
-def open_data(settings: DataSettings, *, token: str | None = None) -> OpenedData:
+def open_data(
+    settings: DataSettings, *, token: str | None = None, bands: Sequence[str] = ()
+) -> OpenedData:
     """Open every source; nothing but names is read yet.
 
     Args:
         settings: Whose `source` is opened.
         token: For a private dataset on the hub.
+        bands: What every sample must have besides red, green and blue: folders beside images/, columns
+            of a dataset, or 'nir' of synthetic scenes.
 
     Raises:
-        MissingPathError: A source is neither a folder nor a name we know.
-        DataError: A source holds nothing usable, or two sources share a name.
+        MissingPathError: A source is neither a folder nor a name we know, or lacks the folder of a band.
+        DataError: A source holds nothing usable or lacks a band, or two sources share a name.
         AccessError: The hub refused or could not be reached.
     """
     if settings.source == ("synthetic",):
-        scenes = SyntheticDataset(settings.synthetic_count, side=settings.synthetic_side)
+        scenes = SyntheticDataset(
+            settings.synthetic_count, side=settings.synthetic_side, bands=bands
+        )
         return _opened([scenes], [scenes.names])
     folders = [Path(source) for source in settings.source]
     if all((folder / "images").is_dir() for folder in folders):
         several = len(folders) > 1
         datasets = [
-            FolderDataset(folder, prefix=f"{folder.resolve().name}/" if several else "")
+            FolderDataset(
+                folder, bands=bands, prefix=f"{folder.resolve().name}/" if several else ""
+            )
             for folder in folders
         ]
         return _opened(datasets, [dataset.names for dataset in datasets])
@@ -114,7 +122,7 @@ def open_data(settings: DataSettings, *, token: str | None = None) -> OpenedData
             f"data.source must name folders that each hold images/, got {wrong} among several. "
             "Give such folders, or a single dataset."
         )
-    return _open_elwha(settings.source[0], token)
+    return _open_elwha(settings.source[0], token, bands)
 
 
 def _opened(datasets: Sequence[Sequence[Sample]], names: Sequence[Sequence[str]]) -> OpenedData:
@@ -123,8 +131,10 @@ def _opened(datasets: Sequence[Sequence[Sample]], names: Sequence[Sequence[str]]
     return OpenedData(samples=SampleCollection(read, every), published=None, tile_names_known=True)
 
 
-def _open_elwha(source: str, token: str | None) -> OpenedData:
-    parts = [load_elwha(source, split=part, token=token) for part in ("train", "validation")]
+def _open_elwha(source: str, token: str | None, bands: Sequence[str]) -> OpenedData:
+    parts = [
+        load_elwha(source, split=part, bands=bands, token=token) for part in ("train", "validation")
+    ]
     names = [tuple(part.names) for part in parts]
     read = _ByName(parts, names)
     return OpenedData(

@@ -5,13 +5,16 @@ through an imperfect camera. Water is grey, brown, dark or milky and never a col
 stones, roads and shadows share it, so that a scene is solved by texture and shape only.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
 
-from autosam.data.scenery.camera import photographed
+from autosam.data.bands import check_band_names
+from autosam.data.scenery.camera import light_up, photographed, photographed_infrared
 from autosam.data.scenery.channels import Channels, lay_channels
+from autosam.data.scenery.infrared import Infrared
 from autosam.data.scenery.structures import ROADS, lay_road, raise_buildings
 from autosam.data.scenery.terrain import (
     AUTUMN,
@@ -25,7 +28,7 @@ from autosam.data.scenery.terrain import (
     plant_trees,
     strew_logs,
 )
-from autosam.data.scenery.textures import Colour, Size, blended, noise, smooth_step, tinted
+from autosam.data.scenery.textures import Colour, Size, noise, smooth_step, tinted
 from autosam.data.scenery.water import WATERS, paint_water, set_boulders
 from autosam.errors import DataError, did_you_mean
 from autosam.types import Sample
@@ -37,6 +40,8 @@ KIND_CYCLE = (
     "meander", "braided", "island", "narrow", "meander",
 )  # fmt: skip
 """The kinds of consecutive scenes of a dataset, so that even a small one holds them all."""
+BANDS = ("nir",)
+"""What a scene can have besides red, green and blue."""
 LEAST_SIDE = 32
 BED_SHARE: dict[str, tuple[float, float]] = {
     "meander": (0.07, 0.65),
@@ -48,22 +53,35 @@ BED_SHARE: dict[str, tuple[float, float]] = {
 """Share of the picture below the banks, before crowns, boulders and bridges hide some of it."""
 
 
-def make_scene(seed: int, *, side: int | tuple[int, int] = 384, kind: str | None = None) -> Sample:
+_INFRARED = 1
+"""Set beside a seed, of the infrared's own numbers: with them or without, the colours are the same."""
+
+
+def make_scene(
+    seed: int,
+    *,
+    side: int | tuple[int, int] = 384,
+    kind: str | None = None,
+    bands: Sequence[str] = (),
+) -> Sample:
     """Draw one river scene from above.
 
     Args:
         seed: 0 or more; equal seeds, sizes and kinds give equal scenes.
         side: Height and width in pixels, or (height, width); each at least 32.
         kind: One of `KINDS`; None draws one. "dry" has no water, but perhaps an empty bed.
+        bands: Of `BANDS`; they change nothing else. 'nir' is near infrared as a second camera of 8
+            bits sees it, 0..255: a help, not the answer, since shadows and wet stones are dark too,
+            while foam, silt and shallows are not.
 
     Returns:
         A sample whose mask is exactly what was painted as water: crowns, boulders, logs and bridges
         that hide it are not water, shadows on it are.
 
     Raises:
-        DataError: The seed, size or kind is not one of these.
+        DataError: The seed, size, kind or a band is not one of these.
     """
-    size = _checked_size(side)
+    size, bands = _checked_size(side), _checked_bands(bands)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise DataError(f"seed must be a whole number of 0 or more, got {seed!r}. Use 0 to begin.")
     if kind is not None and kind not in KINDS:
@@ -73,21 +91,31 @@ def make_scene(seed: int, *, side: int | tuple[int, int] = 384, kind: str | None
     generator = np.random.Generator(np.random.PCG64(int(seed)))
     # Drawn even when given, so that make_scene(s) and make_scene(s, kind=the one drawn) are equal.
     drawn = str(generator.choice(KINDS, p=KIND_SHARES))
-    image, mask = _paint(generator, size, kind or drawn)
+    own = np.random.Generator(np.random.PCG64((int(seed), _INFRARED))) if bands else None
+    image, mask, nir = _paint(generator, size, kind or drawn, own)
     name = f"scene_{int(seed):05d}"
-    return Sample(name=name, image=image, mask=mask, place=name)
+    return Sample(
+        name=name, image=image, mask=mask, place=name, bands={} if nir is None else {"nir": nir}
+    )
 
 
 class SyntheticDataset(Sequence[Sample]):
     """Any number of scenes, each drawn when it is asked for.
 
-    Scene i depends on the seed, i and the size only, not on the count.
+    Scene i depends on the seed, i and the size only, not on the count or the bands.
 
     Raises:
-        DataError: The count, size or seed is out of range.
+        DataError: The count, size or seed is out of range, or a band is not one of `BANDS`.
     """
 
-    def __init__(self, count: int, *, side: int | tuple[int, int] = 384, seed: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        side: int | tuple[int, int] = 384,
+        seed: int = 0,
+        bands: Sequence[str] = (),
+    ) -> None:
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise DataError(
                 f"count must be a whole number of 0 or more, got {count!r}. Use 48 to begin."
@@ -98,6 +126,7 @@ class SyntheticDataset(Sequence[Sample]):
             )
         self.size = _checked_size(side)
         self.seed = seed
+        self.bands = _checked_bands(bands)
         self.names = tuple(f"scene_{index:05d}" for index in range(count))
 
     def __len__(self) -> int:
@@ -117,8 +146,8 @@ class SyntheticDataset(Sequence[Sample]):
         # A sequence of two seeds has no collisions between datasets, as seed + index would have.
         seed = int(np.random.SeedSequence((self.seed, place)).generate_state(1, np.uint64)[0])
         kind = KIND_CYCLE[place % len(KIND_CYCLE)]
-        scene = make_scene(seed, side=self.size, kind=kind)
-        return Sample(name=name, image=scene.image, mask=scene.mask, place=name)
+        scene = make_scene(seed, side=self.size, kind=kind, bands=self.bands)
+        return dataclasses.replace(scene, name=name, place=name)
 
 
 def _checked_size(side: int | tuple[int, int]) -> Size:
@@ -132,14 +161,26 @@ def _checked_size(side: int | tuple[int, int]) -> Size:
     return int(sides[0]), int(sides[1])
 
 
-def _paint(generator: np.random.Generator, size: Size, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """(image uint8, mask bool) of one scene."""
+def _checked_bands(bands: Sequence[str]) -> tuple[str, ...]:
+    for name in check_band_names(bands):
+        if name not in BANDS:
+            raise DataError(
+                f"bands of synthetic scenes must be offered, got {name!r}. {did_you_mean(name, BANDS)}"
+            )
+    return tuple(bands)
+
+
+def _paint(
+    generator: np.random.Generator, size: Size, kind: str, own: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(image uint8, mask bool, near infrared float32) of one scene; the last by its own generator."""
     extent = float(np.sqrt(size[0] * size[1]))
     unit = extent / 384 * float(np.exp(generator.uniform(np.log(0.6), np.log(1.7))))
     sun = float(generator.uniform(0, 2 * np.pi))
     bed = str(generator.choice(KINDS[:4])) if kind == "dry" else kind
     channels = lay_channels(generator, size, kind=bed, limits=BED_SHARE[kind])
-    ground = bare_ground(generator, size, unit=unit)
+    infrared = None if own is None else Infrared(own, size, unit=unit)
+    ground = bare_ground(generator, size, unit=unit, infrared=infrared)
     water_colour = picked(generator, WATERS, spread=3)
     # Stones share the colour of the silt, which without water is that of the soil.
     silt = picked(generator, SOILS) if kind == "dry" else water_colour
@@ -157,7 +198,9 @@ def _paint(generator: np.random.Generator, size: Size, kind: str) -> tuple[np.nd
     _build(generator, ground, channels, wet, water_colour)
     _grow(generator, ground, channels, sun=sun)
     mask = wet & ~ground.covered
-    return photographed(generator, ground, sun=sun), mask
+    light = light_up(generator, ground, sun=sun)
+    nir = None if infrared is None else photographed_infrared(infrared, light)
+    return photographed(generator, ground, light), mask, nir
 
 
 def _paint_bars(
@@ -175,7 +218,7 @@ def _paint_bars(
     wetness = np.exp(-np.maximum(channels.level, 0) / np.float32(damp))
     strength = generator.uniform(0.15, 0.45) * (not is_dry)
     darker = stones * (1 - strength * wetness)[..., None]
-    ground.image = blended(ground.image, darker.astype(np.float32), share)
+    ground.cover(darker.astype(np.float32), share, material="mineral")
 
 
 def _paint_dry_bed(
@@ -193,14 +236,14 @@ def _paint_dry_bed(
     share = smooth_step(-channels.level, -1.5, 1.5)
     # Narrow lines and threads of smooth mud could be muddy rivers, even to a careful eye.
     if choice < 0.75 or braided or float((channels.level < 0).mean()) < 0.12:
-        ground.image = blended(ground.image, stones, share)
+        ground.cover(stones, share, material="mineral")
         return
     cracks = noise(generator, ground.size, cell=7 * ground.unit, octaves=4)
     wide = noise(generator, ground.size, cell=60 * ground.unit, octaves=5)
     share *= 1 - smooth_step(wide + 0.4 * cracks, 0.5, 1.0)
     tone = 1.05 + 0.08 * wide + 0.07 * cracks - 0.15 * (cracks > 1.3)
     mud = tinted(picked(generator, SOILS), tone)
-    ground.image = blended(ground.image, mud, share)
+    ground.cover(mud, share, material="mineral")
 
 
 def _build(

@@ -165,6 +165,7 @@ class _Judge:
             "width": sample.size[1],
             "threshold": prediction.threshold,
             "confidence": prediction.confidence,
+            "prompt": prediction.prompt.source if prediction.prompt else None,
         }
 
     def _checked_truth(self, sample: Sample) -> np.ndarray:
@@ -206,7 +207,9 @@ def _write_files(staged: Path, evaluation: Evaluation, worst: WorstPictures) -> 
     writer.writerows(rows)  # None becomes an empty cell
     write_text(staged / "per_image.csv", text.getvalue())
     scores = [row["iou"] for row in rows if row["iou"] is not None]
-    save_histogram(staged / "histogram.png", scores, label="IoU of an image")
+    prompt = evaluation.prompt
+    label = f"IoU of an image ({prompt} prompt)" if prompt else "IoU of an image"
+    save_histogram(staged / "histogram.png", scores, label=label)
     calibration = evaluation.calibration
     save_reliability(
         staged / "reliability.png", calibration["reliability"], error=calibration["ece"]

@@ -43,6 +43,12 @@ class Evaluation:
     context: Mapping[str, Any]
     """What was judged: split, leak, model, versions; as the caller gave it."""
 
+    @property
+    def prompt(self) -> str | None:
+        """Where the prompts came from, e.g. 'oracle points'; None where a network prompts itself."""
+        source = self.context.get("prompt")
+        return None if source in (None, "learnt") else str(source)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows, as JSON knows it; what is undefined is None."""
         whole = {
@@ -59,7 +65,9 @@ class Evaluation:
     def table(self) -> str:
         """Aligned plain text: every metric, then the groups."""
         count = len(self.rows)
-        parts = [f"{count} image{'' if count == 1 else 's'}\n{self._metric_table()}"]
+        prompt = "" if self.prompt is None else f", prompt: {self.prompt}"
+        head = f"{count} image{'' if count == 1 else 's'}{prompt}"
+        parts = [f"{head}\n{self._metric_table()}"]
         if self.groups:
             parts.append(self._group_table())
         return "\n\n".join(parts)

@@ -2,15 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
-from autosam.data.images import find_images, read_image
+from autosam.data.images import find_images
 from autosam.errors import AutoSamError, OutputError
 from autosam.files import PathLike
+from autosam.inference.picture_sources import sample_of
 from autosam.inference.segmenter import AutoSam
 
 Status = Literal["written", "finished before", "would be written", "failed"]
@@ -95,6 +96,7 @@ def mask_files(
     overwrite: bool = False,
     probability: bool = False,
     preview: bool = False,
+    band_folders: Mapping[str, PathLike] | None = None,
     on_each: Callable[[MaskedFile], None] | None = None,
 ) -> list[MaskedFile]:
     """Mask every picture; one that fails is reported and the others go on.
@@ -108,6 +110,7 @@ def mask_files(
         overwrite: Mask again what is finished.
         probability: Also write ``<stem>.probability.png``, 0..255 for 0..1.
         preview: Also write ``<stem>.preview.jpg``, the picture with the water tinted.
+        band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         on_each: Called after each picture, for a progress bar.
     """
     results = []
@@ -119,7 +122,7 @@ def mask_files(
         elif model is None:
             result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
         else:
-            result = _mask_one(model, path, mask, probability=probability, preview=preview)
+            result = _mask_one(model, path, mask, wanted=wanted, band_folders=band_folders)
         results.append(result)
         if on_each is not None:
             on_each(result)
@@ -127,16 +130,22 @@ def mask_files(
 
 
 def _mask_one(
-    model: AutoSam, path: Path, mask: Path, *, probability: bool, preview: bool
+    model: AutoSam,
+    path: Path,
+    mask: Path,
+    *,
+    wanted: Sequence[Path],
+    band_folders: Mapping[str, PathLike] | None,
 ) -> MaskedFile:
     start = time.perf_counter()
+    probability, preview = extras(mask)
     try:
-        picture = read_image(path)
-        prediction = model.predict_image(picture.image, name=path.stem, valid=picture.valid)
-        if probability:
-            prediction.save_probability(extras(mask)[0])
-        if preview:
-            prediction.plot(extras(mask)[1])
+        sample, notes = sample_of(path, model.bands, folders=band_folders)
+        prediction = model.predict_sample(sample)
+        if probability in wanted:
+            prediction.save_probability(probability)
+        if preview in wanted:
+            prediction.plot(preview)
         prediction.save(mask)
     except OutputError:
         raise  # the disk is full or the folder is read-only: the next picture would fail too
@@ -149,5 +158,5 @@ def _mask_one(
         water_share=round(prediction.water_share, 6),
         confidence=round(prediction.confidence, 6),
         seconds=round(time.perf_counter() - start, 3),
-        notes=picture.notes,
+        notes=notes,
     )

@@ -1,38 +1,55 @@
 """What a user holds: any picture in, its river out."""
 
+import copy
 import dataclasses
-import os
+import functools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 
-from autosam.config import Config, PromptSettings, SamSettings, config_from_dict
-from autosam.data.geometry import (
-    logits_to_original,
-    normalise,
-    scale_sizes,
-    shrink_squares,
-    to_square,
+from autosam.config import (
+    Config,
+    GeometricSettings,
+    PromptSettings,
+    SamSettings,
+    config_from_dict,
 )
-from autosam.data.images import Picture, find_images, read_image, to_picture
-from autosam.errors import ImageError, ModelError
+from autosam.data.geometry import logits_to_original
+from autosam.errors import DataError, ModelError, PromptMismatchWarning
 from autosam.files import PathLike
+from autosam.inference.devices import choose_device
+from autosam.inference.explaining import explain_mask
+from autosam.inference.logits import image_embedding_of, low_logits
+from autosam.inference.picture_sources import Source, is_single, listed, sample_of
+from autosam.models.autosam import PromptedSam
 from autosam.models.checkpoints import (
+    COARSE,
     Decision,
+    describe,
     load_checkpoint,
     push_checkpoint,
     save_checkpoint,
 )
 from autosam.models.contract import MaskNetwork
-from autosam.models.methods import build_network
+from autosam.models.methods import build_network, method_prompts
 from autosam.models.sam import Sam
-from autosam.types import ImageEmbedding, Prediction
+from autosam.prompts.coarse_masks import CoarseMask
+from autosam.prompts.coarse_rules import coarse_from_dict, rule_bands
+from autosam.prompts.corrections import corrected, correction
+from autosam.prompts.prompters import (
+    GeometricPrompter,
+    Prompter,
+    make_prompter,
+    needs_coarse,
+)
+from autosam.types import Explanation, ImageEmbedding, Prediction, Prompt, Query, Sample
 
-Source = PathLike | np.ndarray | Image
+_TRAINED_ON_PROMPTS = ("decoder", "decoder-null", "decoder-box-full")
+"""Methods whose decoder has learnt to expect one kind of prompt."""
 
 
 class AutoSam:
@@ -46,6 +63,7 @@ class AutoSam:
         network: A network that is already built; `config` must be the one that built it.
         decision: Temperature and threshold; neutral ones by default.
         facts: What is known of the weights, for the card.
+        coarse: What points, boxes and masks are made from, for the methods that are prompted by them.
         device: 'cuda', 'mps', 'cpu'; None takes the best there is.
 
     A model that was built rather than loaded has untrained weights: its masks mean nothing yet.
@@ -65,6 +83,7 @@ class AutoSam:
         network: MaskNetwork | None = None,
         decision: Decision | None = None,
         facts: Mapping[str, Any] | None = None,
+        coarse: CoarseMask | None = None,
         device: str | None = None,
     ) -> None:
         self.config = _changed(config or Config(), method=method, sam=sam, prompt=prompt)
@@ -73,6 +92,9 @@ class AutoSam:
         self.device = choose_device(device)
         built = build_network(self.config) if network is None else network
         self.network = built.to(self.device).eval()
+        self.coarse = coarse
+        self.geometric = method_prompts(self.config)
+        """What prompts it at inference; None for the methods that prompt themselves."""
 
     @classmethod
     def from_pretrained(
@@ -83,6 +105,7 @@ class AutoSam:
         revision: str | None = None,
         token: str | None = None,
         device: str | None = None,
+        encoder: bool = True,
     ) -> "AutoSam":
         """Load a trained model, key for key.
 
@@ -92,6 +115,8 @@ class AutoSam:
             revision: Branch, tag or commit on the hub.
             token: For a private model; otherwise HF_TOKEN or the stored login is used.
             device: As for the constructor.
+            encoder: False leaves SAM's image encoder out of memory; every call then brings the image
+                embedding.
 
         Raises:
             MissingPathError: There is no such folder, or it holds no checkpoint.
@@ -99,14 +124,133 @@ class AutoSam:
             FingerprintError: The SAM is another than the one that was trained with.
             AccessError: The hub refused or could not be reached.
         """
-        loaded = load_checkpoint(source, sam=sam, revision=revision, token=token)
+        loaded = load_checkpoint(source, sam=sam, revision=revision, token=token, encoder=encoder)
+        coarse: CoarseMask | None = None
+        if loaded.coarse_folder is not None:
+            coarse = cls._coarse_model(loaded.coarse_folder, loaded.network, sam, token, device)
+        elif loaded.coarse is not None:
+            coarse = coarse_from_dict(loaded.coarse)
         return cls(
             loaded.config,
             network=loaded.network,
             decision=loaded.decision,
             facts=loaded.facts,
+            coarse=coarse,
             device=device,
         )
+
+    @classmethod
+    def _coarse_model(
+        cls,
+        folder: PathLike,
+        network: MaskNetwork,
+        sam: Sam | str | None,
+        token: str | None,
+        device: str | None,
+    ) -> "ModelMask":
+        """A model as coarse mask; it does without an image encoder where ours is the same."""
+        trained_with = describe(folder).get("sam")
+        own = network.sam.fingerprint if isinstance(network, PromptedSam) else None
+        shared = trained_with is not None and trained_with["fingerprint"] == own
+        model = cls.from_pretrained(
+            folder,
+            sam=sam if shared and not isinstance(sam, Sam) else None,
+            token=token,
+            device=device,
+            encoder=not shared,
+        )
+        return ModelMask(model, name=f"own model {model.config.method}")
+
+    def prompted_by(
+        self,
+        *,
+        kind: str | None = None,
+        oracle: bool | None = None,
+        coarse: "CoarseMask | AutoSam | None" = None,
+    ) -> "AutoSam":
+        """The same weights behind other prompts.
+
+        Args:
+            kind: 'points', 'box', 'both', 'mask', 'null' or 'full-box'.
+            oracle: True makes them from the true mask, False from the coarse mask.
+            coarse: A rule, any callable from sample to mask, or a trained model.
+
+        Raises:
+            ModelError: The method has no prompts to change.
+            ConfigError: The kind is unknown.
+
+        Warns:
+            PromptMismatchWarning: The decoder was trained with prompts of another kind.
+        """
+        if not isinstance(self.network, PromptedSam):
+            raise ModelError(
+                f"prompts must be for a method with a SAM, got {self.config.method!r}. "
+                "Choose decoder, decoder-null, decoder-box-full, zero-shot or autosam."
+            )
+        before = self.geometric or GeometricSettings(kind="null")
+        values: dict[str, Any] = {**dataclasses.asdict(self.config.geometric), "kind": before.kind}
+        if kind is not None:
+            values["kind"] = kind
+        if oracle is not None:
+            values["source"] = "oracle" if oracle else "coarse"
+        settings = config_from_dict({"geometric": values}).geometric
+        if settings.kind != before.kind and self.config.method in _TRAINED_ON_PROMPTS:
+            warnings.warn(
+                f"{self.config.method!r} was trained with prompts of kind {before.kind!r} and is now given "
+                f"{settings.kind!r}: its masks may suffer.",
+                PromptMismatchWarning,
+                stacklevel=2,
+            )
+        if isinstance(coarse, AutoSam):
+            coarse = ModelMask(coarse, name=f"own model {coarse.config.method}")
+        other = copy.copy(self)
+        other.geometric = settings
+        other.coarse = coarse or self.coarse
+        return other
+
+    @property
+    def prompter(self) -> Prompter | None:
+        """What makes each picture's prompt; None for the methods that need none.
+
+        Raises:
+            ModelError: Prompts come from a coarse mask, and the model has none.
+        """
+        if self.geometric is None:
+            return None
+        if needs_coarse(self.geometric) and self.coarse is None:
+            raise ModelError(
+                f"prompts of kind {self.geometric.kind!r} must come from a coarse mask, got a model "
+                f"({self.config.method!r}) without. Train it, or pass coarse= a rule or another model."
+            )
+        return make_prompter(self.geometric, self.coarse)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands that it, or the coarse mask behind it, reads besides red, green and blue."""
+        names = list(self.network.bands)
+        if self.geometric is not None and needs_coarse(self.geometric):
+            if isinstance(self.coarse, ModelMask):
+                names += self.coarse.model.bands
+            else:
+                names += rule_bands(self.config.coarse)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def uses_truth(self) -> bool:
+        """Whether its prompts are an oracle, made from the true mask."""
+        prompts = self.geometric
+        drawn = prompts is not None and prompts.kind not in ("null", "full-box")
+        return prompts is not None and drawn and prompts.source == "oracle"
+
+    def judged(self, sample: Sample) -> Sample:
+        """What the model may see of a labelled sample: nothing of its label, unless it is an oracle."""
+        return sample if self.uses_truth else dataclasses.replace(sample, mask=None, valid=None)
+
+    @property
+    def prompt_source(self) -> str:
+        """Where its prompts come from, for tables; begins with 'oracle' where the true mask is used."""
+        prompter = self.prompter
+        return "learnt" if prompter is None else prompter.source
 
     def save_pretrained(self, folder: PathLike, *, bundle: bool = False) -> Path:
         """Write config.json, model.safetensors (what was trained), preprocessor_config.json and a card.
@@ -121,8 +265,17 @@ class AutoSam:
             self.config,
             decision=self.decision,
             facts=self.facts,
+            coarse=self._saved_coarse(Path(folder)),
             bundle=bundle,
         )
+
+    def _saved_coarse(self, folder: Path) -> Mapping[str, Any] | None:
+        """The coarse mask's rule; a model in its place is written into the folder."""
+        if isinstance(self.coarse, ModelMask):
+            self.coarse.model.save_pretrained(folder / COARSE)
+        to_dict = getattr(self.coarse, "to_dict", None)
+        rule: Mapping[str, Any] | None = None if to_dict is None else to_dict()
+        return rule
 
     def push_to_hub(
         self,
@@ -139,32 +292,59 @@ class AutoSam:
             self.save_pretrained(folder, bundle=bundle)
             return push_checkpoint(folder, repository, token=token, private=private)
 
-    def predict(self, source: Source | Sequence[Source]) -> Prediction | list[Prediction]:
-        """Mask one picture or many.
+    def predict(
+        self,
+        source: Source | Sequence[Source],
+        *,
+        points: Sequence[Sequence[float]] | np.ndarray | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        box: Sequence[float] | np.ndarray | None = None,
+        scribbles: Sequence[tuple[np.ndarray, int]] = (),
+        previous: Prediction | None = None,
+        bands: Mapping[str, np.ndarray] | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Mask one picture or many; a person may correct the mask of one.
+
+        What a person gives comes on top of the automatic prompt, which stays.
 
         Args:
             source: A path, an array ((height, width), (…, 3) or (…, 4); uint8, uint16, bool or float
                 in 0..1), a PIL image; or a folder, a glob pattern or a list of these.
+            points: Clicks, (x, y) in the picture's pixels.
+            labels: One for each click: 1 water, 0 land.
+            box: Left, top, right, bottom.
+            scribbles: Pairs of a line, (count, 2) of (x, y), and its label.
+            previous: The prediction that is being corrected: its mask is fed back as SAM's mask prompt.
+            bands: For a model that reads more than RGB: (height, width) by name. Those of a path that
+                are not given are read from folders beside the picture's own, e.g. ``../nir/``.
 
         Returns:
             A `Prediction`, or a list of them for a folder, pattern or list. For more pictures than
             fit in memory use `predict_each`.
 
         Raises:
-            ImageError: A picture cannot be read.
+            ImageError: A picture cannot be read, or a click lies outside it.
+            DataError: Clicks without labels, a band that is missing, or corrections of many pictures.
+            ModelError: Corrections of a model without a SAM.
             MissingPathError: There is no such file, or a folder or pattern finds none.
         """
-        if _is_single(source):
-            return self._predict_picture(*_opened(source))
-        return list(self.predict_each(source))
+        query = correction(points=points, labels=labels, box=box, scribbles=scribbles)
+        single = is_single(source)
+        if not single and (query is not None or previous is not None or bands is not None):
+            raise DataError(
+                "corrections and bands must be for a single picture, got a folder, pattern or list. "
+                "Call predict once for each picture."
+            )
+        if not single:
+            return list(self.predict_each(source))
+        sample, _ = sample_of(source, self.bands, arrays=bands)
+        return self.predict_sample(sample, query=query, previous=previous)
 
     def predict_each(self, source: Source | Sequence[Source]) -> Iterator[Prediction]:
         """As `predict`, one at a time, so that a folder of any length fits in memory."""
-        for one in [source] if _is_single(source) else _listed(source):
-            yield self._predict_picture(*_opened(one))
-
-    def _predict_picture(self, name: str, picture: Picture) -> Prediction:
-        return self.predict_image(picture.image, name=name, valid=picture.valid)
+        for one in [source] if is_single(source) else listed(source):
+            sample, _ = sample_of(one, self.bands)
+            yield self.predict_sample(sample)
 
     def predict_image(
         self,
@@ -182,70 +362,139 @@ class AutoSam:
             valid: (height, width) bool, False where the picture has no data.
             image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
         """
-        logits = network_logits(self.network, image, image_embedding=image_embedding)
-        probability = torch.sigmoid(logits / self.decision.temperature)
-        return Prediction(
-            name=name,
-            image=image,
-            probability=probability.cpu().numpy(),
+        sample = Sample(name=name, image=image, valid=valid)
+        return self.predict_sample(sample, image_embedding=image_embedding)
+
+    def predict_sample(
+        self,
+        sample: Sample,
+        *,
+        query: Query | None = None,
+        previous: Prediction | None = None,
+        image_embedding: ImageEmbedding | None = None,
+    ) -> Prediction:
+        """Mask one sample, with its bands where the model reads them.
+
+        The sample's true mask is never looked at, unless the prompts are an oracle. The prediction has
+        no data where the sample is not valid.
+
+        Args:
+            sample: Picture, and perhaps bands.
+            query: A person's correction.
+            previous: The prediction before it.
+            image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+
+        Raises:
+            ModelError: A correction of a model without a SAM.
+            DataError: A band or, for oracle prompts, the true mask is missing.
+        """
+        if image_embedding is None and self._shares_embedding():
+            image_embedding = self.embed(sample.image)
+        prompt = self.prompt_for(sample, image_embedding=image_embedding)
+        if query is not None or previous is not None:
+            prompt = self._corrected(prompt, query)
+        low, frame = low_logits(
+            self.network, sample, prompt=prompt, image_embedding=image_embedding,
+            mask_logits=None if previous is None else previous.mask_logits,
+        )  # fmt: skip
+        logits = logits_to_original(low, frame)
+        probability = torch.sigmoid(logits / self.decision.temperature).cpu().numpy()
+        prediction = Prediction(
+            name=sample.name,
+            image=sample.image,
+            probability=probability,
             threshold=self.decision.threshold,
-            valid=valid,
+            valid=sample.valid,
+            prompt=prompt,
+        )
+        if not isinstance(self.network, PromptedSam):
+            return prediction
+        return dataclasses.replace(
+            prediction,
+            mask_logits=low[0].cpu().numpy(),
+            explain=functools.partial(self._explained, prediction),
         )
 
+    def embed(self, image: np.ndarray) -> ImageEmbedding | None:
+        """Encode a picture once for many predictions; None for a method without a SAM.
 
-@torch.inference_mode()
-def network_logits(
-    network: MaskNetwork,
-    image: np.ndarray,
-    *,
-    image_embedding: ImageEmbedding | None = None,
-) -> torch.Tensor:
-    """Mask logits of one picture at its own size, (height, width) float32 on the network's device.
+        Args:
+            image: (height, width, 3) uint8, RGB.
 
-    The one path from picture to logits: validation, calibration, evaluation and prediction all use it.
+        Returns:
+            (1, channels, grid, grid) for `image_embedding`.
+        """
+        if not isinstance(self.network, PromptedSam):
+            return None
+        return image_embedding_of(self.network, image)
+
+    def prompt_for(
+        self, sample: Sample, *, image_embedding: ImageEmbedding | None = None
+    ) -> Prompt | None:
+        """The automatic prompt of one sample, in its own pixels; None where a network prompts itself.
+
+        Args:
+            sample: With its true mask where prompts are an oracle.
+            image_embedding: Given on to a coarse mask that is a model behind the same encoder.
+        """
+        prompter = self.prompter
+        if isinstance(prompter, GeometricPrompter) and isinstance(prompter.coarse, ModelMask):
+            shared = image_embedding if self._shares_embedding() else None
+            return prompter.draw(sample, prompter.coarse.mask_of(sample, image_embedding=shared))
+        return None if prompter is None else prompter(sample)
+
+    def _shares_embedding(self) -> bool:
+        """Whether the coarse model can use the embedding that this one needs anyway."""
+        coarse, network = self.coarse, self.network
+        if not (isinstance(coarse, ModelMask) and isinstance(network, PromptedSam)):
+            return False
+        other = coarse.model.network
+        return (
+            isinstance(other, PromptedSam)
+            and other.sam.encoder_fingerprint == network.sam.encoder_fingerprint
+        )
+
+    def _corrected(self, prompt: Prompt | None, query: Query | None) -> Prompt:
+        if not isinstance(self.network, PromptedSam):
+            raise ModelError(
+                f"corrections must be for a method with a SAM, got {self.config.method!r}. "
+                "Train autosam, autosam+decoder or decoder to correct by clicks."
+            )
+        return corrected(prompt or Prompt(source="learnt"), query)
+
+    def _explained(self, prediction: Prediction) -> Explanation:
+        """Encodes the picture again rather than keeping its embedding with every prediction."""
+        if not isinstance(self.network, PromptedSam):
+            raise AssertionError("only predictions with a SAM behind them are explained")
+        embedding = image_embedding_of(self.network, prediction.image)
+        return explain_mask(self.network.sam, embedding, prediction.mask, valid=prediction.valid)
+
+
+class ModelMask:
+    """A trained model's mask as the coarse mask of another's prompts.
 
     Args:
-        network: In evaluation mode.
-        image: (height, width, 3) uint8 RGB.
-        image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+        model: Any `AutoSam`.
+        name: For tables.
     """
-    device = next(iter([*network.parameters(), *network.buffers()])).device
-    square, frame = to_square(image, network.side)
-    squares = square[None].to(device)
-    sizes = torch.tensor([frame.square_size], device=device)
-    prompt_pixels = pixels = None
-    if network.prompt_side != network.side or "prompt_pixels" in network.training_needs:
-        antialias = getattr(getattr(network, "prompter", None), "antialias", True)
-        prompt_squares = shrink_squares(squares, network.prompt_side, antialias=antialias)
-        prompt_sizes = scale_sizes(sizes, network.side, network.prompt_side)
-        prompt_pixels = normalise(prompt_squares, prompt_sizes)
-    if image_embedding is None:
-        pixels = normalise(squares, sizes)
-    else:
-        image_embedding = image_embedding.to(device, torch.float32)
-    logits = network(pixels, image_embedding=image_embedding, prompt_pixels=prompt_pixels)
-    return logits_to_original(logits[0].float(), frame)
 
+    def __init__(self, model: AutoSam, *, name: str) -> None:
+        self.model = model
+        self.name = name
 
-def choose_device(device: str | None) -> torch.device:
-    """The device asked for, or the best there is: CUDA, then Apple's, then the processor.
+    def __call__(self, sample: Sample) -> np.ndarray:
+        """(height, width) bool."""
+        return self.mask_of(sample, image_embedding=None)
 
-    Raises:
-        ModelError: The device is unknown or not there.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"device must be one that this machine has, got {device!r} ({reason}). Try 'cpu'."
-        ) from error
-    return chosen
+    def mask_of(self, sample: Sample, *, image_embedding: ImageEmbedding | None) -> np.ndarray:
+        """(height, width) bool.
+
+        Args:
+            sample: The picture.
+            image_embedding: Of the model's own image encoder; None to encode.
+        """
+        unlabelled = dataclasses.replace(sample, mask=None)
+        return self.model.predict_sample(unlabelled, image_embedding=image_embedding).mask
 
 
 def _changed(config: Config, *, method: str | None, sam: str | None, prompt: str | None) -> Config:
@@ -257,35 +506,3 @@ def _changed(config: Config, *, method: str | None, sam: str | None, prompt: str
     if prompt is not None:
         values["prompt"] = dataclasses.asdict(PromptSettings(network=prompt))
     return config_from_dict(values)
-
-
-def _is_single(source: object) -> bool:
-    if isinstance(source, np.ndarray | Image):
-        return True
-    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
-        return False
-    if not isinstance(source, str | os.PathLike) or not str(source):
-        raise ImageError(
-            f"source must be a path, an array, a PIL image or a list of these, got {source!r:.60}. "
-            "Convert a tensor with tensor.permute(1, 2, 0).numpy()."
-        )
-    path = Path(source)
-    return (path.exists() and not path.is_dir()) or not (path.is_dir() or _is_pattern(path))
-
-
-def _is_pattern(path: Path) -> bool:
-    return any(sign in str(path) for sign in "*?[")
-
-
-def _listed(source: object) -> list[Any]:
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        if not source:
-            raise ImageError("source must name at least one picture, got an empty list. Add one.")
-        return list(source)
-    return list(find_images(source))  # type: ignore[arg-type]
-
-
-def _opened(source: Any) -> tuple[str, Picture]:
-    if isinstance(source, np.ndarray | Image):
-        return "image", to_picture(source)
-    return Path(source).stem, read_image(source)

@@ -2,7 +2,7 @@
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,26 @@ STRIDES = (4, 8, 16)
 """Of the features that the prompt's head merges."""
 
 
-def build_backbone(name: str, *, side: int, weights: str = "", choices: Sequence[str]) -> nn.Module:
+def build_backbone(
+    name: str, *, side: int, weights: str = "", bands: int = 0, choices: Sequence[str]
+) -> nn.Module:
     """Make a timm backbone that is cut off behind its last feature of stride 16.
 
     Args:
         name: A HarDNet, or any name that timm knows.
         side: Height and width of its input in pixels.
         weights: '' for random, 'imagenet', or the path of a file keyed as timm keys the network.
+        bands: Channels besides red, green and blue. The kernels that read them are 0 at first, so that
+            the network begins as the one without them; their gradients are not.
         choices: What to offer when the name is of no use.
 
     Returns:
-        A module that turns (batch, 3, side, side) into a list of three features, finest first, with
-        timm's `feature_info` and `pretrained_cfg`.
+        A module that turns (batch, 3 + bands, side, side) into a list of three features, finest first,
+        with timm's `feature_info` and `pretrained_cfg`.
 
     Raises:
-        ModelError: timm does not know the name, it lacks a stride, or 'imagenet' cannot be had.
+        ModelError: timm does not know the name, it lacks a stride, its first layer cannot be widened,
+            or 'imagenet' cannot be had.
         MissingPackageError: The package of the ImageNet weights is not installed.
         MissingPathError: The weights are no file.
         CheckpointError: The weights do not belong to this network.
@@ -51,7 +56,48 @@ def build_backbone(name: str, *, side: int, weights: str = "", choices: Sequence
     backbone: nn.Module = timm.create_model(name, out_indices=indices, **options)
     if weights:
         load_backbone_weights(backbone, name, weights)
-    return backbone
+    if not bands:
+        return backbone
+    with torch.random.fork_rng(devices=[]):  # what is built next starts as it would without bands
+        wider = _made_wider(name, bands, out_indices=indices, **options)
+    wider.load_state_dict(_widened(backbone.state_dict(), wider.state_dict(), name=name))
+    return wider
+
+
+def _made_wider(name: str, bands: int, **options: Any) -> nn.Module:
+    try:
+        wider: nn.Module = timm.create_model(name, in_chans=3 + bands, **options)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ModelError(_cannot_widen(name, " ".join(str(error).split())[:200])) from error
+    return wider
+
+
+def _widened(
+    state: Mapping[str, Tensor], wider: Mapping[str, Tensor], *, name: str
+) -> dict[str, Tensor]:
+    """The weights of a network for red, green and blue, with kernels of 0 for the channels behind them.
+
+    What reads the picture is what changes with its channels: some networks have several such layers.
+    """
+    widened = {}
+    for key, value in state.items():
+        asked = wider[key].shape
+        if value.shape == asked:
+            widened[key] = value
+            continue
+        kernel = value.dim() == 4 and value.shape[1] == 3
+        if not kernel or (value.shape[0], *value.shape[2:]) != (asked[0], *asked[2:]):
+            raise ModelError(_cannot_widen(name, f"{key} {tuple(value.shape)}, not a kernel"))
+        widened[key] = value.new_zeros(asked)
+        widened[key][:, :3] = value
+    return widened
+
+
+def _cannot_widen(name: str, reason: str) -> str:
+    return (
+        f"prompt.network must begin with a convolution that can read prompt.bands, got {name!r} "
+        f"({reason}). Take light, a HarDNet or a ResNet, or leave the bands out."
+    )
 
 
 def _options(name: str, side: int) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as vision
 
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import ModelError
 from autosam.models.backbones import load_backbone_weights
 from autosam.models.contract import MaskNetwork, Need
 from autosam.models.prompt_network import PRESETS, input_affine
-from autosam.types import ImageEmbedding, MaskLogits, Pixels, Sample
+from autosam.prompts.colour_rules import tune_hsv_range, water_by_colour
+from autosam.types import Bands, ImageEmbedding, MaskLogits, Pixels, Sample, SquarePrompt
 
 
 class _PixelNetwork(MaskNetwork):
@@ -37,8 +36,10 @@ class _PixelNetwork(MaskNetwork):
         *,
         image_embedding: ImageEmbedding | None = None,
         prompt_pixels: Pixels | None = None,
+        prompt_bands: Bands | None = None,
+        prompts: Sequence[SquarePrompt] | None = None,
     ) -> MaskLogits:
-        """Mask logits at the input's own resolution; embeddings are ignored."""
+        """Mask logits at the input's own resolution; embeddings, bands and prompts are ignored."""
         if pixels is None:
             raise ModelError(
                 f"pixels must be given to {self.method!r}, got None. It has no encoder to do without."
@@ -123,10 +124,10 @@ class HsvThreshold(_PixelNetwork):
     def _logits(self, pixels: Pixels) -> MaskLogits:
         mean = pixels.new_tensor(PIXEL_MEAN).view(3, 1, 1) / 255
         std = pixels.new_tensor(PIXEL_STD).view(3, 1, 1) / 255
-        colours = _hsv((pixels * std + mean).clamp(0, 1))
-        low = self.range.get_buffer("low").view(3, 1, 1)
-        high = self.range.get_buffer("high").view(3, 1, 1)
-        inside = ((colours >= low) & (colours <= high)).all(dim=1, keepdim=True)
+        colours = (pixels.detach() * std + mean).clamp(0, 1).permute(0, 2, 3, 1).float().cpu()
+        low, high = (self.range.get_buffer(bound).tolist() for bound in ("low", "high"))
+        found = [water_by_colour(one, low=low, high=high) for one in colours.numpy()]
+        inside = torch.from_numpy(np.stack(found))[:, None].to(pixels.device)
         return torch.where(inside, 4.0, -4.0)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -138,73 +139,20 @@ class HsvThreshold(_PixelNetwork):
         return {"range": self.range}
 
     def fit(self, samples: Sequence[Sample], *, side: int = 96, rounds: int = 2) -> float:
-        """Tune the range on training samples by coordinate search over quantiles of the water's colour.
+        """Tune the range on training samples by a search over quantiles of the water's colour.
 
         Args:
             samples: With masks; those without any water only count against the rule.
             side: Pictures are shrunk to at most this many pixels a side first.
-            rounds: Passes over the six bounds.
+            rounds: Passes over hue, saturation and value.
 
         Returns:
             Mean IoU of the rule on these samples, 0..1.
+
+        Raises:
+            ModelError: No sample has water.
         """
-        pictures = [_small(sample, side) for sample in samples if sample.mask is not None]
-        water = np.concatenate([colours[truth] for colours, truth in pictures])
-        if not len(water):
-            raise ModelError("threshold must see water, got samples without any. Add some with.")
-        grid = np.quantile(water, np.linspace(0, 1, 21), axis=0)
-        low, high = grid[1].copy(), grid[-2].copy()
-        best = _range_iou(pictures, low, high)
-        for _ in range(rounds):
-            for bound in (low, high):
-                for channel in range(3):
-                    for candidate in grid[:, channel]:
-                        kept, bound[channel] = bound[channel], candidate
-                        score = _range_iou(pictures, low, high)
-                        if score > best:
-                            best = score
-                        else:
-                            bound[channel] = kept
+        low, high, score = tune_hsv_range(samples, side=side, rounds=rounds, smooth=True)
         self.range.get_buffer("low").copy_(torch.from_numpy(low))
         self.range.get_buffer("high").copy_(torch.from_numpy(high))
-        return best
-
-
-def _hsv(colours: Tensor) -> Tensor:
-    """(batch, 3, height, width) RGB in 0..1 to hue, saturation and value in 0..1."""
-    value, strongest = colours.max(dim=1)
-    spread = value - colours.min(dim=1).values
-    saturation = torch.where(value > 0, spread / value.clamp_min(1e-8), 0.0)
-    red, green, blue = colours.unbind(dim=1)
-    safe = spread.clamp_min(1e-8)
-    sixth = torch.stack(
-        [(green - blue) / safe % 6, (blue - red) / safe + 2, (red - green) / safe + 4]
-    )
-    hue = sixth.gather(0, strongest.unsqueeze(0)).squeeze(0) / 6
-    return torch.stack([torch.where(spread > 0, hue, 0.0), saturation, value], dim=1)
-
-
-def _small(sample: Sample, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Valid pixels' colours (pixels, 3) in 0..1 and truth (pixels,), from a shrunk picture."""
-    scale = min(1.0, side / max(sample.size))
-    size = tuple(max(1, round(length * scale)) for length in reversed(sample.size))
-    image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
-    areas = (sample.mask, sample.valid_area)
-    truth, valid = (
-        cv2.resize(np.asarray(area, np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        for area in areas
-    )
-    picture = vision.to_dtype(torch.from_numpy(image).permute(2, 0, 1)[None], scale=True)
-    colours = _hsv(picture)[0].permute(1, 2, 0).numpy()
-    return colours[valid], truth[valid]
-
-
-def _range_iou(
-    pictures: Sequence[tuple[np.ndarray, np.ndarray]], low: np.ndarray, high: np.ndarray
-) -> float:
-    scores = []
-    for colours, truth in pictures:
-        inside = ((colours >= low) & (colours <= high)).all(axis=1)
-        union = np.count_nonzero(inside | truth)
-        scores.append(np.count_nonzero(inside & truth) / union if union else 1.0)
-    return float(np.mean(scores))
+        return score

@@ -32,7 +32,11 @@ from autosam.models.weight_files import read_weights
 
 FORMAT_VERSION = 1
 _TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
-_UPLOADED = ["config.json", "model.safetensors", "preprocessor_config.json", "README.md", "sam/*"]
+COARSE = "coarse"
+"""Folder, inside a checkpoint, of the model whose mask its prompts are made from."""
+_UPLOADED = [
+    "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "sam/*", "coarse/*",
+]  # fmt: skip
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
@@ -55,6 +59,10 @@ class Checkpoint:
     decision: Decision
     facts: Mapping[str, Any]
     """What the run wrote down: split hash, scores, versions, hardware."""
+    coarse: Mapping[str, Any] | None
+    """The rule of the coarse mask that prompts are made from, as it was tuned; None where there is none."""
+    coarse_folder: Path | None
+    """Checkpoint of the model whose mask is the coarse mask; None where there is none."""
 
 
 def save_checkpoint(
@@ -64,6 +72,7 @@ def save_checkpoint(
     *,
     decision: Decision | None = None,
     facts: Mapping[str, Any] | None = None,
+    coarse: Mapping[str, Any] | None = None,
     bundle: bool = False,
 ) -> Path:
     """Write a checkpoint folder; ``config.json`` comes last, so a folder that has it is whole.
@@ -74,6 +83,8 @@ def save_checkpoint(
         config: With which it can be built again.
         decision: Temperature and threshold; the neutral ones by default.
         facts: JSON values for the card and for `load_checkpoint`.
+        coarse: The rule of the coarse mask. A model in its place is a checkpoint in ``coarse/``, which
+            the caller writes first.
         bundle: Also write the SAM itself, so that the folder needs nothing else.
 
     Raises:
@@ -93,6 +104,7 @@ def save_checkpoint(
         "config": config.to_dict(),
         "decision": dataclasses.asdict(decision),
         "facts": facts,
+        "coarse": None if coarse is None else dict(coarse),
     }
     if isinstance(network, PromptedSam):
         sam = network.sam
@@ -157,6 +169,8 @@ def load_checkpoint(
         config=config,
         decision=Decision(**description["decision"]),
         facts=description["facts"],
+        coarse=description.get("coarse"),
+        coarse_folder=folder / COARSE if (folder / COARSE / "config.json").is_file() else None,
     )
 
 

@@ -1,15 +1,15 @@
 """What every method offers: picture in, mask logits out, and a word on which of its weights are its own."""
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from autosam.errors import CheckpointError
-from autosam.types import ImageEmbedding, MaskLogits, Pixels
+from autosam.types import Bands, ImageEmbedding, MaskLogits, Pixels, PredictedIou, SquarePrompt
 
-Need = Literal["pixels", "image_embedding", "prompt_pixels"]
+Need = Literal["pixels", "image_embedding", "prompt_pixels", "prompts"]
 
 
 class MaskNetwork(nn.Module, abc.ABC):
@@ -26,6 +26,8 @@ class MaskNetwork(nn.Module, abc.ABC):
     """Height and width of the mask logits."""
     prompt_side: int
     """Height and width of `prompt_pixels`; equal to `side` where there is no prompt network."""
+    bands: tuple[str, ...] = ()
+    """Names of the bands in `prompt_bands`, which it reads besides red, green and blue."""
 
     @property
     @abc.abstractmethod
@@ -39,6 +41,8 @@ class MaskNetwork(nn.Module, abc.ABC):
         *,
         image_embedding: ImageEmbedding | None = None,
         prompt_pixels: Pixels | None = None,
+        prompt_bands: Bands | None = None,
+        prompts: Sequence[SquarePrompt] | None = None,
     ) -> MaskLogits:
         """Mask logits of shape (batch, 1, low_side, low_side).
 
@@ -46,7 +50,25 @@ class MaskNetwork(nn.Module, abc.ABC):
             pixels: Normalised, at `side`. Enough alone: what else is needed is made from it.
             image_embedding: In the place of encoding `pixels`.
             prompt_pixels: In the place of shrinking `pixels` to `prompt_side`.
+            prompt_bands: At `prompt_side`, in their own units; for networks with `bands`.
+            prompts: One for each picture; points and boxes, on top of what the network sees itself.
         """
+
+    def scored(
+        self,
+        pixels: Pixels | None = None,
+        *,
+        image_embedding: ImageEmbedding | None = None,
+        prompt_pixels: Pixels | None = None,
+        prompt_bands: Bands | None = None,
+        prompts: Sequence[SquarePrompt] | None = None,
+    ) -> tuple[MaskLogits, PredictedIou | None]:
+        """As `forward`, with the IoU that the network predicts for its own masks where that trains."""
+        logits: MaskLogits = self(
+            pixels, image_embedding=image_embedding, prompt_pixels=prompt_pixels,
+            prompt_bands=prompt_bands, prompts=prompts,
+        )  # fmt: skip
+        return logits, None
 
     @abc.abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

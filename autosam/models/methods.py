@@ -4,12 +4,14 @@ import dataclasses
 
 import torch
 
-from autosam.config import Config
-from autosam.models.autosam import TRAINED_PARTS, PromptedSam
+from autosam.config import Config, GeometricSettings
+from autosam.models.autosam import GEOMETRIC_METHODS, TRAINED_PARTS, PromptedSam
 from autosam.models.baselines import HsvThreshold, UNet
 from autosam.models.contract import MaskNetwork
 from autosam.models.prompt_network import build_prompt_network
 from autosam.models.sam import Sam, load_sam
+from autosam.prompts.coarse_rules import rule_bands
+from autosam.prompts.prompters import needs_coarse
 
 
 def has_sam(config: Config) -> bool:
@@ -20,6 +22,20 @@ def has_sam(config: Config) -> bool:
 def has_frozen_encoder(config: Config) -> bool:
     """Whether embeddings of the method can be cached."""
     return has_sam(config) and "image_encoder" not in TRAINED_PARTS[config.method]
+
+
+def method_prompts(config: Config) -> GeometricSettings | None:
+    """The geometry that prompts a method at inference; None for those that prompt themselves."""
+    if config.method == "decoder-box-full":
+        return dataclasses.replace(config.geometric, kind="full-box")
+    return config.geometric if config.method in GEOMETRIC_METHODS else None
+
+
+def bands_needed(config: Config) -> tuple[str, ...]:
+    """Names of the bands that a configuration reads besides red, green and blue."""
+    prompts = method_prompts(config)
+    coarse = rule_bands(config.coarse) if prompts and needs_coarse(prompts) else ()
+    return tuple(dict.fromkeys((*config.prompt.bands, *coarse)))
 
 
 def build_network(
@@ -67,4 +83,5 @@ def build_network(
             prompter,
             method=config.method,
             checkpoint_decoder=config.train.checkpoint_decoder,
+            iou_head=config.train.iou_head,
         )

@@ -6,11 +6,11 @@ Source:
 """
 
 import dataclasses
-import math
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,7 +19,8 @@ from autosam.config import PromptSettings
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import ModelError
 from autosam.models.backbones import STRIDES, build_backbone, load_backbone_weights
-from autosam.types import Pixels, PromptEmbedding
+from autosam.models.prompt_head import PromptHead
+from autosam.types import Bands, Pixels, PromptEmbedding
 
 __all__ = [
     "PRESETS",
@@ -30,8 +31,8 @@ __all__ = [
     "load_backbone_weights",
 ]
 
-START = 0.05
-"""Root mean square of the dense prompt before training; see `PromptHead`."""
+FARTHEST = 10.0
+"""Deviations from its mean at which the value of a band is cut off: a broken sensor's or another region's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,104 +60,23 @@ PRESETS: Mapping[str, Preset] = types.MappingProxyType(
 """By the name in `prompt.network`; hardnet85 is the paper's."""
 
 
-class _Merge(nn.Module):
-    """Double the side of the deeper feature, concatenate the finer one, and convolve twice."""
-
-    def __init__(self, deep: int, fine: int, outputs: int) -> None:
-        super().__init__()
-        # As published: nothing between the two convolutions, and both biases although a norm follows.
-        self.layers = nn.Sequential(
-            nn.Conv2d(deep + fine, outputs, 3, padding=1),
-            nn.Conv2d(outputs, outputs, 3, padding=1),
-            nn.BatchNorm2d(outputs),
-            nn.LeakyReLU(0.01),
-        )
-
-    def forward(self, deep: Tensor, fine: Tensor) -> Tensor:
-        deep = functional.interpolate(
-            deep, size=fine.shape[-2:], mode="bilinear", align_corners=False
-        )
-        merged: Tensor = self.layers(torch.cat([deep, fine], dim=1))
-        return merged
-
-
-def _convolution(inputs: int, outputs: int, *, separable: bool) -> nn.Sequential:
-    if not separable:
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1))
-    return nn.Sequential(
-        nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
-        nn.Conv2d(inputs, outputs, 1),
-    )
-
-
-class PromptHead(nn.Module):
-    """Features at strides 4, 8 and 16 → the dense prompt at stride 4, before its tanh.
-
-    The last convolution starts small, so that the prompt does too: SAM's decoder adds the prompt to
-    the image embedding, and at the usual scale noise of +-0.4 would drown what the encoder saw, and
-    sit where tanh is already bending. It does not start at zero, which would hold back the gradient
-    of everything before it.
-
-    Args:
-        channels: Of the features, finest first.
-        widths: Channels after the merges at strides 8 and 4; None for those of the features there.
-        outputs: Channels of the prompt.
-        separable: Whether the two last convolutions are depth-wise and 1x1.
-    """
-
-    def __init__(
-        self,
-        channels: tuple[int, int, int],
-        *,
-        widths: tuple[int, int] | None = None,
-        outputs: int = 256,
-        separable: bool = False,
-    ) -> None:
-        super().__init__()
-        fine, middle, deep = channels
-        middle_width, fine_width = widths or (middle, fine)
-        self.merge_middle = _Merge(deep, middle, middle_width)
-        self.merge_fine = _Merge(middle_width, fine, fine_width)
-        self.final = nn.Sequential(
-            _convolution(fine_width, outputs, separable=separable),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            _convolution(outputs, outputs, separable=separable),
-        )
-        self._start_small(cast(nn.Sequential, self.final[3]))
-
-    @staticmethod
-    def _start_small(layers: nn.Sequential) -> None:
-        """Give outputs a root mean square of `START` where inputs are normalised and rectified."""
-        energy = 0.5  # mean square of a rectified standard normal
-        for layer in cast(list[nn.Conv2d], list(layers)):
-            inputs = layer.weight[0].numel()
-            last = layer is layers[-1]
-            scale = START if last else math.sqrt(0.5)
-            nn.init.normal_(layer.weight, std=scale / math.sqrt(energy * inputs))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Three features, finest first → (batch, outputs, side / 4, side / 4)."""
-        fine, middle, deep = features
-        merged = self.merge_fine(self.merge_middle(deep, middle), fine)
-        prompt: Tensor = self.final(merged)
-        return prompt
-
-
 class PromptNetwork(nn.Module):
-    """Normalised pixels → the dense prompt that takes the place of SAM's no-mask embedding.
+    """Normalised pixels, and perhaps bands → the dense prompt in the place of SAM's no-mask embedding.
+
+    Bands are normalised here, by statistics that are saved with the weights: see
+    `set_band_statistics`. Until they are set, the bands are read as they are.
 
     Args:
-        backbone: A timm feature network with features at strides 4, 8 and 16, and with `feature_info`.
-            The mean and standard deviation it expects are read from its `pretrained_cfg`.
+        backbone: A timm feature network with features at strides 4, 8 and 16, and with `feature_info`;
+            it reads three channels and one more for each band. The mean and standard deviation it
+            expects of the three are read from its `pretrained_cfg`.
         side: Height and width of the input in pixels, a multiple of 16.
         grid: Height and width of SAM's image embedding.
         channels: Channels of SAM's image embedding.
         antialias: How the caller shrinks SAM's square to `side`; kept here, not used.
         widths: See `PromptHead`.
         separable: See `PromptHead`.
+        bands: Names of what it reads besides red, green and blue, in this order.
 
     Raises:
         ModelError: The backbone has other strides.
@@ -164,6 +84,9 @@ class PromptNetwork(nn.Module):
 
     input_scale: Tensor
     input_shift: Tensor
+    band_mean: Tensor
+    """(bands,) float32, in the bands' own units; only with bands, as the next."""
+    band_std: Tensor
 
     def __init__(
         self,
@@ -175,6 +98,7 @@ class PromptNetwork(nn.Module):
         antialias: bool = True,
         widths: tuple[int, int] | None = None,
         separable: bool = False,
+        bands: Sequence[str] = (),
     ) -> None:
         super().__init__()
         info = cast(Any, backbone).feature_info
@@ -188,6 +112,7 @@ class PromptNetwork(nn.Module):
         self.grid = grid
         self.channels = channels
         self.antialias = antialias
+        self.bands = tuple(bands)
         self.backbone = backbone
         self.head = PromptHead(
             tuple(info.channels()), widths=widths, outputs=channels, separable=separable
@@ -196,23 +121,72 @@ class PromptNetwork(nn.Module):
         # Not saved: both follow from the backbone's name, like its layers.
         self.register_buffer("input_scale", scale, persistent=False)
         self.register_buffer("input_shift", shift, persistent=False)
+        if self.bands:
+            self.register_buffer("band_mean", torch.zeros(len(self.bands)))
+            self.register_buffer("band_std", torch.ones(len(self.bands)))
 
-    def forward(self, prompt_pixels: Pixels) -> PromptEmbedding:
-        """(batch, 3, side, side), normalised as for SAM → (batch, channels, grid, grid) in -1..1.
+    def set_band_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Say what is normal for each band: the training set's mean and standard deviation, in its unit.
 
         Raises:
-            ModelError: The pixels have another side.
+            ModelError: Not one of each for every band, not finite, or a deviation not above 0.
+        """
+        means, deviations = [float(value) for value in mean], [float(value) for value in std]
+        fits = len(means) == len(deviations) == len(self.bands) > 0
+        if not fits or not np.isfinite(means + deviations).all() or min(deviations) <= 0:
+            raise ModelError(
+                f"statistics must be a finite mean and a deviation above 0 for each of "
+                f"{len(self.bands)} bands ({', '.join(self.bands) or 'none'}), got mean {means} and "
+                f"std {deviations}. Take them from band_statistics."
+            )
+        self.band_mean.copy_(torch.tensor(means))
+        self.band_std.copy_(torch.tensor(deviations))
+
+    def forward(self, prompt_pixels: Pixels, prompt_bands: Bands | None = None) -> PromptEmbedding:
+        """Pixels, and bands where it reads them → the prompt.
+
+        Args:
+            prompt_pixels: (batch, 3, side, side), normalised as for SAM.
+            prompt_bands: (batch, bands, side, side), in their own units. NaN counts as the mean.
+
+        Returns:
+            (batch, channels, grid, grid) in -1..1.
+
+        Raises:
+            ModelError: The pixels have another side, or the bands another shape than is expected.
         """
         if prompt_pixels.shape[-2:] != (self.side, self.side):
             raise ModelError(
                 f"prompt_pixels must be {self.side} x {self.side}, got "
                 f"{tuple(prompt_pixels.shape)}. Shrink SAM's square to the prompt network's side."
             )
-        features = self.backbone(prompt_pixels * self.input_scale + self.input_shift)
+        pixels = prompt_pixels * self.input_scale + self.input_shift
+        bands = self._normalised_bands(prompt_bands, batch=len(pixels))
+        features = self.backbone(
+            pixels if bands is None else torch.cat([pixels, bands.to(pixels.dtype)], dim=1)
+        )
         prompt = torch.tanh(self.head(features))
         return functional.interpolate(
             prompt, size=(self.grid, self.grid), mode="bilinear", align_corners=True
         )
+
+    def _normalised_bands(self, bands: Bands | None, *, batch: int) -> Bands | None:
+        """(value - mean) / std, within `FARTHEST`; in float32, which heights and temperatures need."""
+        expected = (batch, len(self.bands), self.side, self.side) if self.bands else None
+        given = None if bands is None else tuple(bands.shape)
+        if given != expected:
+            names = ", ".join(self.bands) or "no bands"
+            remedy = (
+                "Open the data with these bands." if self.bands else "Name them in prompt.bands."
+            )
+            raise ModelError(
+                f"prompt_bands must be {expected} for a network that reads {names}, got {given}. {remedy}"
+            )
+        if bands is None:
+            return None
+        mean, std = (v.float().view(1, -1, 1, 1) for v in (self.band_mean, self.band_std))
+        normalised = (bands.float() - mean) / std
+        return normalised.nan_to_num(nan=0.0).clamp(-FARTHEST, FARTHEST)
 
 
 def input_affine(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -247,7 +221,11 @@ def build_prompt_network(
     """
     preset = PRESETS.get(settings.network, Preset(backbone=settings.network))
     backbone = build_backbone(
-        preset.backbone, side=settings.side, weights=settings.weights, choices=sorted(PRESETS)
+        preset.backbone,
+        side=settings.side,
+        weights=settings.weights,
+        bands=len(settings.bands),
+        choices=sorted(PRESETS),
     )
     network = PromptNetwork(
         backbone,
@@ -257,6 +235,7 @@ def build_prompt_network(
         antialias=settings.antialias,
         widths=preset.widths,
         separable=preset.separable,
+        bands=settings.bands,
     )
     # Channels last: measured 1.5 times as fast forward and back on two cores, and what a GPU prefers.
     return network.to(memory_format=torch.channels_last)

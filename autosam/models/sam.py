@@ -1,4 +1,4 @@
-"""Segment Anything: load, encode a picture, decode a prompt. The only file that knows transformers' SAM."""
+"""Segment Anything: load, encode a picture, decode a prompt. The only file that knows transformers' SAM model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import SamConfig, SamModel
 
@@ -24,7 +24,14 @@ from autosam.models.sam_weights import (
     lost_settings,
     meta_from_canonical,
 )
-from autosam.types import ImageEmbedding, MaskLogits, Pixels, PromptEmbedding
+from autosam.types import (
+    ImageEmbedding,
+    MaskLogits,
+    Pixels,
+    PredictedIou,
+    PromptEmbedding,
+    SparsePrompt,
+)
 
 Part = Literal["image_encoder", "mask_decoder"]
 
@@ -91,11 +98,16 @@ class Sam(nn.Module):
             getattr(self, part).train(mode)
         return self
 
-    def unfreeze(self, part: Part) -> None:
+    def unfreeze(self, part: Part, *, iou_head: bool = False) -> None:
         """Let a part train and follow `train()`.
 
-        Of the mask decoder, what only makes the three other masks and the predicted IoU stays frozen:
-        no gradient ever reaches it, which distributed training would take for an error.
+        Of the mask decoder, what only makes the three other masks stays frozen, and so does the head of
+        the predicted IoU unless it is asked for: no gradient ever reaches them, which distributed
+        training would take for an error, and to which weight decay would still be applied.
+
+        Args:
+            part: Which.
+            iou_head: With the mask decoder, also the head that predicts the IoU of its masks.
 
         Raises:
             ModelError: The part is not here.
@@ -108,7 +120,7 @@ class Sam(nn.Module):
             )
         module.requires_grad_(True)
         if part == "mask_decoder":
-            module.iou_prediction_head.requires_grad_(False)
+            module.iou_prediction_head.requires_grad_(iou_head)
             module.output_hypernetworks_mlps[1:].requires_grad_(False)
         self._unfrozen.add(part)
 
@@ -130,7 +142,7 @@ class Sam(nn.Module):
         self,
         image_embedding: ImageEmbedding,
         dense: PromptEmbedding,
-        sparse: Float[Tensor, "batch tokens channels"] | None = None,
+        sparse: SparsePrompt | None = None,
     ) -> MaskLogits:
         """Decode the mask that the prompt asks for: SAM's mask token 0.
 
@@ -138,6 +150,20 @@ class Sam(nn.Module):
             image_embedding: From `embed`, or from the cache in float16.
             dense: In the place of SAM's no-mask embedding, not added to it.
             sparse: Point and box tokens; None for no tokens at all.
+
+        Raises:
+            ModelError: A shape does not belong to this SAM.
+        """
+        logits, _ = self.decode_scored(image_embedding, dense, sparse)
+        return logits
+
+    def decode_scored(
+        self,
+        image_embedding: ImageEmbedding,
+        dense: PromptEmbedding,
+        sparse: SparsePrompt | None = None,
+    ) -> tuple[MaskLogits, PredictedIou]:
+        """As `decode`, with the IoU that the decoder predicts for each mask.
 
         Raises:
             ModelError: A shape does not belong to this SAM.
@@ -150,14 +176,46 @@ class Sam(nn.Module):
             _check_shape("sparse prompt", sparse, (batch, None, self.channels))
             sparse = sparse[:, None]  # transformers decodes several prompts per image; ours is one
         dtype = self.mask_decoder.iou_token.weight.dtype
-        masks, _ = self.mask_decoder(
+        masks, predicted_iou = self.mask_decoder(
             image_embeddings=image_embedding.to(dtype),
             image_positional_embeddings=self.image_positional_embedding.expand(batch, -1, -1, -1),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense.to(dtype),
             multimask_output=False,
         )
-        return cast(Tensor, masks[:, 0])
+        return cast(Tensor, masks[:, 0]), cast(Tensor, predicted_iou[:, 0, 0])
+
+    @torch.no_grad()
+    def encode_queries(
+        self,
+        points: Float[Tensor, "queries count 2"] | None,
+        labels: Int[Tensor, "queries count"] | None,
+        boxes: Float[Tensor, "queries 4"] | None,
+    ) -> SparsePrompt:
+        """Points and boxes as tokens, with SAM's own prompt encoder, which never trains.
+
+        Args:
+            points: (x, y) in pixel indices of the square; None for boxes alone. Without a box SAM adds
+                a token that stands for none.
+            labels: 1 water, 0 land.
+            boxes: Left, top, right, bottom in the square; None for points alone.
+        """
+        sparse, _ = self.prompt_encoder(
+            input_points=None if points is None else points[:, None],
+            input_labels=None if labels is None else labels[:, None],
+            input_boxes=None if boxes is None else boxes[:, None],
+            input_masks=None,
+        )
+        return cast(Tensor, sparse[:, 0])
+
+    @torch.no_grad()
+    def encode_masks(self, mask_logits: MaskLogits) -> PromptEmbedding:
+        """The dense prompt of masks on the decoder's grid: logits, as the decoder itself gives them."""
+        _check_shape("mask prompt", mask_logits, (None, 1, self.low_side, self.low_side))
+        _, dense = self.prompt_encoder(
+            input_points=None, input_labels=None, input_boxes=None, input_masks=mask_logits
+        )
+        return cast(Tensor, dense)
 
     def no_mask_embedding(self, batch: int) -> PromptEmbedding:
         """SAM's own dense prompt for "no mask was given"."""

@@ -225,6 +225,25 @@ def _read_state(path: Path) -> Any:
 
 
 def _from_hub(hub_id: str, *, revision: str | None, token: str | None) -> SamSource:
+    patterns = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    folder = hub_folder(hub_id, patterns, revision=revision, token=token)
+    try:
+        return dataclasses.replace(_from_folder(folder), where=hub_id)
+    except MissingPathError as error:
+        raise MissingPathError(
+            f"{error} It is the local copy of {hub_id!r}. {_WAYS_OUT}"
+        ) from error
+
+
+def hub_folder(
+    hub_id: str, patterns: list[str], *, revision: str | None, token: str | None
+) -> Path:
+    """The local copy of a SAM on the hub, with those of its files that match a pattern.
+
+    Raises:
+        ModelError: The hub cannot be reached, or has no such revision.
+        AccessError: It does not show this model to us.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -234,11 +253,8 @@ def _from_hub(hub_id: str, *, revision: str | None, token: str | None) -> SamSou
     )
 
     try:
-        folder = snapshot_download(
-            hub_id,
-            revision=revision,
-            token=token,
-            allow_patterns=["config.json", "model*.safetensors", "model.safetensors.index.json"],
+        return Path(
+            snapshot_download(hub_id, revision=revision, token=token, allow_patterns=patterns)
         )
     except RevisionNotFoundError as error:
         raise ModelError(
@@ -251,12 +267,6 @@ def _from_hub(hub_id: str, *, revision: str | None, token: str | None) -> SamSou
         if refused or isinstance(error, GatedRepoError | RepositoryNotFoundError):
             raise AccessError(_refused(hub_id)) from error
         raise ModelError(_unreachable(hub_id, error)) from error
-    try:
-        return dataclasses.replace(_from_folder(Path(folder)), where=hub_id)
-    except MissingPathError as error:
-        raise MissingPathError(
-            f"{error} It is the local copy of {hub_id!r}. {_WAYS_OUT}"
-        ) from error
 
 
 def _canonical(key: str) -> str:

@@ -19,7 +19,7 @@ from autosam.embeddings import (
     image_digest,
 )
 from autosam.errors import ConfigError
-from autosam.inference.segmenter import choose_device
+from autosam.inference.devices import choose_device
 from autosam.models.methods import has_frozen_encoder
 from autosam.models.sam import Sam, load_sam
 from autosam.types import ImageEmbedding

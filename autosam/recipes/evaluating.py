@@ -1,5 +1,6 @@
 """Judge a run: its own test part, or pictures from elsewhere."""
 
+import dataclasses
 import datetime
 import hashlib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,10 @@ from autosam.evaluation.report import evaluate
 from autosam.evaluation.result import Evaluation
 from autosam.files import PathLike, read_json, write_json
 from autosam.inference.segmenter import AutoSam
+from autosam.models.autosam import PromptedSam
+from autosam.recipes.click_curves import click_curve
 from autosam.recipes.environment import environment
+from autosam.recipes.prompting import PromptChoice, prompted_model
 from autosam.types import Prediction, Sample
 
 _PARTS = ("train", "validation", "test")
@@ -27,6 +31,8 @@ def evaluate_run(
     output: PathLike | None = None,
     data: Sequence[str] = (),
     group_by: str = "",
+    prompts: PromptChoice | None = None,
+    clicks: int = 0,
     device: str | None = None,
     token: str | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -39,6 +45,8 @@ def evaluate_run(
         output: Folder; ``RUN/evaluation/<split>`` by default.
         data: Folders with labelled pictures to judge on instead, for another place than the run's.
         group_by: Regular expression on the names; scores are also given per group.
+        prompts: Other prompts than the run's own.
+        clicks: Also correct each mask by up to this many clicks of a simulated person (an oracle).
         device: As for `AutoSam`.
         token: For a private dataset.
         say: Told which part is judged, how it may leak, and how often the test was opened.
@@ -51,15 +59,20 @@ def evaluate_run(
     run = Path(run)
     if split not in _PARTS:
         raise ConfigError(f"--split must be a part, got {split!r}. {did_you_mean(split, _PARTS)}")
-    model = AutoSam.from_pretrained(run, device=device, token=token)
+    model = prompted_model(run, prompts, device=device, token=token)
+    if clicks and not isinstance(model.network, PromptedSam):
+        raise ConfigError(
+            f"--clicks must be for a method with a SAM, got {model.config.method!r}. Leave it out."
+        )
+    name = _part_name(split if not data else "elsewhere", prompts)
     if data:
-        samples = open_data(DataSettings(source=tuple(data))).samples
+        samples = open_data(DataSettings(source=tuple(data)), bands=model.bands).samples
         context: dict[str, Any] = {"part": "elsewhere", "sources": list(data)}
-        directory = Path(output or run / "evaluation" / "elsewhere")
+        directory = Path(output or run / "evaluation" / name)
         say(f"Judging on {len(samples)} labelled pictures of {', '.join(data)}.")
     else:
         samples, context = _part_of_run(run, model, split, token)
-        directory = Path(output or run / "evaluation" / split)
+        directory = Path(output or run / "evaluation" / name)
         say(f"Judging on the {split} part: {len(samples)} pictures. {context['leak']}")
     groups = group_names(samples.names, group_by) if group_by else None
     if directory.exists() and not directory.is_dir():
@@ -70,10 +83,16 @@ def evaluate_run(
         times = "once" if opened == 1 else f"{opened} times"
         say(f"This run's test part has now been opened {times}.")
 
-    def predicted(sample: Sample) -> Prediction:
-        return model.predict_image(sample.image, name=sample.name)
+    context["prompt"] = model.prompt_source
+    context["grid"] = model.network.low_side
+    if model.uses_truth:
+        say("ORACLE: its prompts are made from the true masks. This is an upper bound, no result.")
 
-    return evaluate(
+    def predicted(sample: Sample) -> Prediction:
+        prediction = model.predict_sample(model.judged(sample))
+        return dataclasses.replace(prediction, valid=None)
+
+    evaluation = evaluate(
         predicted,
         samples,
         settings=model.config.evaluate,
@@ -81,6 +100,15 @@ def evaluate_run(
         context={**context, "config": model.config.to_dict(), "environment": environment()},
         groups=groups.__getitem__ if groups else None,
     )
+    if clicks:
+        settings = model.config.evaluate
+        click_curve(model, samples, most=clicks, settings=settings, directory=directory, say=say)
+    return evaluation
+
+
+def _part_name(part: str, prompts: PromptChoice | None) -> str:
+    """Other prompts than the run's own have a folder of their own."""
+    return part if prompts is None else f"{part}--{prompts.name}"
 
 
 def _part_of_run(
@@ -93,7 +121,7 @@ def _part_of_run(
             "Give the folder of a run, or judge elsewhere with --data."
         )
     division = read_split(path)
-    opened = open_data(model.config.data, token=token)
+    opened = open_data(model.config.data, token=token, bands=model.bands)
     samples = opened.samples.select(division.part(part))
     check_split(division, opened.samples, contents=False)
     leak = leak_report(division.train, division.part(part)) if part != "train" else None

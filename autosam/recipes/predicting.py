@@ -2,14 +2,16 @@
 
 import dataclasses
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autosam.errors import ConfigError
 from autosam.files import PathLike
 from autosam.inference.masking import MaskedFile, is_finished, mask_files, plan_masks
 from autosam.inference.segmenter import AutoSam
 from autosam.progress import progress_bar
+from autosam.recipes.prompting import PromptChoice, prompted_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ def predict_files(
     probability: bool = False,
     preview: bool = False,
     dry_run: bool = False,
+    prompts: PromptChoice | None = None,
+    band_folders: Mapping[str, PathLike] | None = None,
     device: str | None = None,
     token: str | None = None,
 ) -> list[PredictedFile]:
@@ -63,6 +67,8 @@ def predict_files(
         probability: Also write the probability.
         preview: Also write a tinted picture.
         dry_run: Plan only; the model is not even loaded.
+        prompts: Other prompts than the run's own; an oracle is refused, for there is no truth here.
+        band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         device: As for `AutoSam`.
         token: For a private model.
     """
@@ -75,7 +81,7 @@ def predict_files(
     if not dry_run and (
         overwrite or not all(is_finished(*pair) for pair in pairs) or probability or preview
     ):
-        loaded = AutoSam.from_pretrained(model, device=device, token=token)
+        loaded = _automatic_model(model, prompts, device=device, token=token)
     with progress_bar("masking", total=len(pairs)) as advance:
         outcomes = mask_files(
             loaded,
@@ -84,10 +90,28 @@ def predict_files(
             overwrite=overwrite,
             probability=probability,
             preview=preview,
+            band_folders=band_folders,
             on_each=lambda _: advance(1),
         )
     lost = [_lost(path) for path in missing if path not in source]
     return [PredictedFile(outcome) for outcome in [*outcomes, *lost]]
+
+
+def _automatic_model(
+    source: str, prompts: PromptChoice | None, *, device: str | None, token: str | None
+) -> AutoSam:
+    """A model that needs no true mask.
+
+    Raises:
+        ConfigError: Its prompts are an oracle.
+    """
+    model = prompted_model(source, prompts, device=device, token=token)
+    if model.uses_truth:
+        raise ConfigError(
+            f"prompts must not come from the true mask to mask pictures that have none, got an oracle "
+            f"({source}). Give --coarse-from a trained run, or train with geometric.source=coarse."
+        )
+    return model
 
 
 def _lost(path: str) -> MaskedFile:

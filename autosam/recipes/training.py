@@ -5,6 +5,7 @@ state to go on from, ``best.safetensors`` and ``last.safetensors``, and, last of
 """
 
 import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,18 +16,26 @@ import numpy as np
 import torch
 
 from autosam.config import Config, dump_config, load_config
+from autosam.data.bands import band_statistics
 from autosam.data.label_noise import add_label_noise
-from autosam.data.sources import OpenedData, SampleCollection, make_split, open_data
+from autosam.data.sources import OpenedData, make_split, open_data
 from autosam.data.splits import Split, add_hashes, check_split, leak_report, read_split, write_split
-from autosam.errors import AutoSamError, ConfigError, DataError, OutputError, TrainingError
-from autosam.evaluation.calibration import LogitHistogram
+from autosam.errors import AutoSamError, ConfigError, OutputError, TrainingError
 from autosam.files import PathLike, write_json, write_text
-from autosam.inference.segmenter import choose_device, network_logits
+from autosam.inference.devices import choose_device
+from autosam.inference.segmenter import AutoSam
+from autosam.models.autosam import PromptedSam
 from autosam.models.baselines import HsvThreshold
-from autosam.models.checkpoints import Decision, save_checkpoint
+from autosam.models.checkpoints import Decision
 from autosam.models.contract import MaskNetwork
-from autosam.models.methods import build_network, has_frozen_encoder
+from autosam.models.methods import (
+    bands_needed,
+    build_network,
+    has_frozen_encoder,
+    method_prompts,
+)
 from autosam.models.weight_files import read_weights
+from autosam.recipes.coarse_sources import find_coarse
 from autosam.recipes.encoding import (
     EncodedImages,
     Say,
@@ -35,6 +44,7 @@ from autosam.recipes.encoding import (
     training_views,
 )
 from autosam.recipes.environment import environment, hardware
+from autosam.recipes.validating import Validation
 from autosam.training.batches import TrainingItems
 from autosam.training.loop import FitResult, fit
 from autosam.training.processes import is_main_process, main_process_first
@@ -109,20 +119,24 @@ def _train_claimed(
 ) -> TrainedRun:
     start, device = time.perf_counter(), choose_device(None)
     with main_process_first():
-        data = open_data(config.data, token=token)
+        data = open_data(config.data, token=token, bands=bands_needed(config))
         split = _settle_split(config, data, directory)
         say(_split_sentence(split))
         encoded = _encode(config, data, split, device, token, say)
     network = build_network(config, encoder=encoded is None, token=token)
     validation = data.samples.select(split.validation)
     training = _training_samples(config, data, split)
-    fitted = _fit(network, training, validation, encoded, config, directory, resume=resume)
+    _set_band_statistics(network, training)
+    coarse, coarse_report = find_coarse(config, training, validation, split, token=token, say=say)
+    model = AutoSam(config, network=network, coarse=coarse)
+    judge = Validation(model, validation, encoded)
+    fitted = _fit(network, training, judge, encoded, config, directory, resume=resume)
     network.to(device)
-    decision, scores = _decide(network, validation, encoded)
+    model.decision, scores = judge.decide()
     run = TrainedRun(
         directory=directory,
         validation_iou=float(np.mean(scores)),
-        decision=decision,
+        decision=model.decision,
         epochs=fitted.epochs,
         steps=fitted.steps,
         stopped=fitted.stopped,
@@ -130,9 +144,16 @@ def _train_claimed(
         is_main_process=is_main_process(),
     )
     if run.is_main_process:
-        facts = _facts(split, run, scores)
-        save_checkpoint(directory, network, config, decision=decision, facts=facts)
+        model.facts = _facts(split, run, scores, model, coarse_report)
+        model.save_pretrained(directory)
     return run
+
+
+def _set_band_statistics(network: MaskNetwork, training: Sequence[Sample]) -> None:
+    """A prompt network with bands normalises them by what the training pictures hold."""
+    if isinstance(network, PromptedSam) and network.prompter is not None and network.bands:
+        mean, std = band_statistics(training, network.bands)
+        network.prompter.set_band_statistics(mean.tolist(), std.tolist())
 
 
 def _claim(directory: Path, config: Config, *, resume: bool, replace: bool) -> None:
@@ -238,7 +259,7 @@ def _training_samples(config: Config, data: OpenedData, split: Split) -> Sequenc
 def _fit(
     network: MaskNetwork,
     training: Sequence[Sample],
-    validation: SampleCollection,
+    judge: Validation,
     encoded: EncodedImages | None,
     config: Config,
     directory: Path,
@@ -249,9 +270,14 @@ def _fit(
     if isinstance(network, HsvThreshold):
         score = network.fit(training)
         return FitResult(best_score=score, best_epoch=0, epochs=1, steps=0, stopped="tuned")
+    if not network.trained_parts():
+        return FitResult(
+            best_score=math.nan, best_epoch=0, epochs=0, steps=0, stopped="nothing to train"
+        )
     items = TrainingItems.of(
         network,
         training,
+        geometric=method_prompts(config),
         antialias=config.prompt.antialias,
         cache=encoded.cache if encoded else None,
         cache_keys=encoded.key if encoded else None,
@@ -265,7 +291,7 @@ def _fit(
         config.train,
         directory=directory,
         seed=config.seed,
-        validate=_Validation(validation, encoded),
+        validate=judge,
         workers=config.data.workers,
         resume=resume,
     )
@@ -273,82 +299,9 @@ def _fit(
     return fitted
 
 
-class _Validation:
-    """Mean per-image IoU at native size, at a probability of one half.
-
-    Pictures are kept in memory up to a bound, for they are looked at after every epoch.
-    """
-
-    memory_bytes = 2**30
-
-    def __init__(self, samples: Sequence[Sample], encoded: EncodedImages | None) -> None:
-        self._samples, self._encoded = samples, encoded
-        self._kept: dict[int, Sample] = {}
-        self._kept_bytes = 0
-
-    def __call__(self, network: MaskNetwork) -> dict[str, float]:
-        scores = []
-        for index in range(len(self._samples)):
-            sample = self._sample(index)
-            logits = _native_logits(network, sample, self._encoded)
-            scores.append(_iou(logits > 0, sample))
-        return {"iou": float(np.mean(scores))}
-
-    def _sample(self, index: int) -> Sample:
-        if index not in self._kept:
-            sample = self._samples[index]
-            size = sample.image.nbytes + 2 * sample.image.nbytes // 3
-            if self._kept_bytes + size > self.memory_bytes:
-                return sample
-            self._kept[index] = sample
-            self._kept_bytes += size
-        return self._kept[index]
-
-
-def _native_logits(
-    network: MaskNetwork, sample: Sample, encoded: EncodedImages | None
-) -> np.ndarray:
-    embedding = encoded.embedding(sample.name) if encoded else None
-    logits: np.ndarray = (
-        network_logits(network, sample.image, image_embedding=embedding).cpu().numpy()
-    )
-    return logits
-
-
-def _iou(predicted: np.ndarray, sample: Sample) -> float:
-    truth, valid = _labelled(sample), sample.valid_area
-    union = np.count_nonzero((predicted | truth) & valid)
-    return np.count_nonzero(predicted & truth & valid) / union if union else 1.0
-
-
-def _labelled(sample: Sample) -> np.ndarray:
-    if sample.mask is None:
-        raise DataError(
-            f"validation samples must have a mask, got none (sample {sample.name!r}). "
-            "Leave it out, or give it a mask."
-        )
-    return sample.mask
-
-
-def _decide(
-    network: MaskNetwork, samples: Sequence[Sample], encoded: EncodedImages | None
-) -> tuple[Decision, list[float]]:
-    """Choose temperature and threshold on validation; the scores are each picture's IoU with them."""
-    network.eval()
-    histogram = LogitHistogram()
-    for sample in samples:
-        logits = _native_logits(network, sample, encoded)
-        histogram.add(logits, truth=_labelled(sample), valid=sample.valid)
-    temperature = histogram.temperature()
-    threshold, _ = histogram.threshold(temperature=temperature)
-    boundary = temperature * float(np.log(threshold / (1 - threshold)))
-    scores = [
-        _iou(_native_logits(network, sample, encoded) >= boundary, sample) for sample in samples
-    ]
-    return Decision(temperature=temperature, threshold=threshold), scores
-
-
-def _facts(split: Split, run: TrainedRun, iou: Sequence[float]) -> dict[str, Any]:
+def _facts(
+    split: Split, run: TrainedRun, iou: Sequence[float], model: AutoSam, coarse: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the checkpoint says of its training."""
     leak = leak_report(split.train, split.test)
     return {
@@ -363,8 +316,10 @@ def _facts(split: Split, run: TrainedRun, iou: Sequence[float]) -> dict[str, Any
                 "images": len(iou),
                 "iou_mean": float(np.mean(iou)),
                 "iou_median": float(np.median(iou)),
+                "prompt": model.prompt_source,
             }
         },
+        "coarse": dict(coarse),
         "epochs": run.epochs,
         "steps": run.steps,
         "stopped": run.stopped,

@@ -5,20 +5,53 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from autosam.config import GeometricSettings
 from autosam.data.augmentation import random_crop_sample, view_sample
-from autosam.data.geometry import mask_to_low, shrink_squares, to_square, valid_to_low
+from autosam.data.geometry import (
+    Frame,
+    bands_to_square,
+    mask_to_low,
+    prompt_to_square,
+    shrink_squares,
+    to_square,
+    valid_to_low,
+)
 from autosam.embeddings import EmbeddingCache
 from autosam.errors import DataError, TrainingError
 from autosam.models.contract import MaskNetwork, Need
-from autosam.training.randomness import Address, geometry_generator, order_generator
-from autosam.types import Batch, Sample
+from autosam.prompts.prompters import draw_prompt
+from autosam.training.randomness import (
+    Address,
+    geometry_generator,
+    order_generator,
+    prompt_generator,
+)
+from autosam.types import Batch, Sample, SquarePrompt
 
 MEMORY_BYTES = 2**30
 """Prompt squares and targets kept after the first epoch, over all worker processes together."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PackedArea:
+    """A mask of one bit per pixel, for prompts are drawn from it anew in each epoch."""
+
+    bits: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, area: np.ndarray) -> "PackedArea":
+        """Pack a (height, width) bool mask."""
+        return cls(np.packbits(area), (area.shape[0], area.shape[1]))
+
+    def unpacked(self) -> np.ndarray:
+        """(height, width) bool."""
+        count = self.shape[0] * self.shape[1]
+        return np.unpackbits(self.bits, count=count).reshape(self.shape).astype(bool)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,12 +64,19 @@ class Item:
     square: UInt8[Tensor, "3 side side"] | None
     target: Bool[Tensor, "1 low low"]
     valid: Bool[Tensor, "1 low low"]
+    frame: Frame
+    """Where the picture, in its view, lies in the square of `side`."""
+    areas: tuple[PackedArea, PackedArea] | None = None
+    """Mask and valid area at the picture's own size, where prompts are drawn from them."""
+    bands: Float[Tensor, "bands side side"] | None = None
+    """At `prompt_side`."""
 
     @property
     def kept_bytes(self) -> int:
         """What it takes in memory."""
-        tensors = (self.square, self.target, self.valid)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        tensors = (self.square, self.target, self.valid, self.bands)
+        packed = sum(area.bits.nbytes for area in self.areas or ())
+        return packed + sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class TrainingItems(Dataset[Batch]):
@@ -52,6 +92,9 @@ class TrainingItems(Dataset[Batch]):
         low_side: Of the mask logits.
         prompt_side: Of the prompt network's square.
         needs: What the network asks for in training.
+        bands: Names of the bands that it reads.
+        geometric: What prompts are drawn from the true masks, for a network that asks for prompts; anew
+            in each epoch.
         antialias: Smooth while shrinking to `prompt_side`.
         cache: Of image embeddings; None where the network encodes in the step or has no encoder.
         cache_keys: (sample name, view) to the key in the cache.
@@ -74,6 +117,8 @@ class TrainingItems(Dataset[Batch]):
         low_side: int,
         prompt_side: int,
         needs: Collection[Need],
+        bands: Sequence[str] = (),
+        geometric: GeometricSettings | None = None,
         antialias: bool = True,
         cache: EmbeddingCache | None = None,
         cache_keys: Callable[[str, int], str] | None = None,
@@ -89,6 +134,12 @@ class TrainingItems(Dataset[Batch]):
         self.samples = samples
         self.side, self.low_side, self.prompt_side = side, low_side, prompt_side
         self.needs = frozenset(needs)
+        self.bands, self.geometric = tuple(bands), geometric
+        if "prompts" in self.needs and geometric is None:
+            raise TrainingError(
+                "geometric must be given for a network that asks for prompts, got None. "
+                "Pass config.geometric."
+            )
         self.antialias = antialias
         self.cache, self._cache_keys = cache, cache_keys
         self.views, self.crop, self.seed = tuple(views), crop, seed
@@ -104,6 +155,7 @@ class TrainingItems(Dataset[Batch]):
         network: MaskNetwork,
         samples: Sequence[Sample],
         *,
+        geometric: GeometricSettings | None = None,
         antialias: bool = True,
         cache: EmbeddingCache | None = None,
         cache_keys: Callable[[str, int], str] | None = None,
@@ -115,9 +167,9 @@ class TrainingItems(Dataset[Batch]):
         """Items in the sizes of a network, with what it asks for; the other arguments as above."""
         return cls(
             samples, side=network.side, low_side=network.low_side,
-            prompt_side=network.prompt_side, needs=network.training_needs, antialias=antialias,
-            cache=cache, cache_keys=cache_keys, views=views, crop=crop, seed=seed,
-            memory_bytes=memory_bytes,
+            prompt_side=network.prompt_side, needs=network.training_needs, bands=network.bands,
+            geometric=geometric, antialias=antialias, cache=cache, cache_keys=cache_keys,
+            views=views, crop=crop, seed=seed, memory_bytes=memory_bytes,
         )  # fmt: skip
 
     def _check_cache(self) -> None:
@@ -143,11 +195,32 @@ class TrainingItems(Dataset[Batch]):
     def __getitem__(self, addresses: Sequence[Address]) -> Batch:
         views = [self.view(address) for address in addresses]
         items = [self._item(*pair) for pair in zip(addresses, views, strict=True)]
+        prompts = self._prompts(items, addresses)
         if self.cache is None or self._cache_keys is None:
-            return collate(items)
+            return collate(items, prompts=prompts)
         named = zip(items, views, strict=True)
         keys = [self._cache_keys(item.name, view) for item, view in named]
-        return collate(items, image_embedding=self.cache.read(keys))
+        return collate(items, image_embedding=self.cache.read(keys), prompts=prompts)
+
+    def _prompts(
+        self, items: Sequence[Item], addresses: Sequence[Address]
+    ) -> tuple[SquarePrompt, ...] | None:
+        """Drawn from the true masks, by sample and epoch alone."""
+        if "prompts" not in self.needs:
+            return None
+        return tuple(
+            self._prompt(item, address) for item, address in zip(items, addresses, strict=True)
+        )
+
+    def _prompt(self, item: Item, address: Address) -> SquarePrompt:
+        if item.areas is None or self.geometric is None:
+            raise AssertionError("items keep their areas where prompts are needed")
+        mask, valid = (area.unpacked() for area in item.areas)
+        prompt = draw_prompt(
+            mask, self.geometric, source="true mask", training=True, valid=valid,
+            generator=prompt_generator(self.seed, address),
+        )  # fmt: skip
+        return prompt_to_square(prompt, item.frame, self.low_side)
 
     def view(self, address: Address) -> int:
         """The view of a picture in an epoch: the same in every process and after every resumption."""
@@ -185,13 +258,24 @@ class TrainingItems(Dataset[Batch]):
                 "Leave it out, or give it a mask."
             )
         square, frame = to_square(sample.image, self.side)
+        areas = None
+        if "prompts" in self.needs:
+            areas = PackedArea.of(sample.mask), PackedArea.of(sample.valid_area)
         return Item(
             name=sample.name,
             size=torch.tensor(frame.square_size),
             square=self._chosen_square(square),
             target=mask_to_low(sample.mask, frame, self.low_side),
             valid=valid_to_low(sample.valid, frame, self.low_side),
+            frame=frame,
+            areas=areas,
+            bands=self._bands(sample, frame),
         )
+
+    def _bands(self, sample: Sample, frame: Frame) -> Float[Tensor, "bands side side"] | None:
+        if not self.bands:
+            return None
+        return bands_to_square(sample.bands_of(self.bands), frame, self.prompt_side)
 
     def _chosen_square(self, square: Tensor) -> Tensor | None:
         if self.cache is None:
@@ -201,8 +285,14 @@ class TrainingItems(Dataset[Batch]):
         return shrink_squares(square[None], self.prompt_side, antialias=self.antialias)[0]
 
 
-def collate(items: Sequence[Item], *, image_embedding: Tensor | None = None) -> Batch:
+def collate(
+    items: Sequence[Item],
+    *,
+    image_embedding: Tensor | None = None,
+    prompts: tuple[SquarePrompt, ...] | None = None,
+) -> Batch:
     """Items as one batch; with an embedding their squares are the prompt network's, without SAM's."""
+    bands = [item.bands for item in items if item.bands is not None]
     squares = [item.square for item in items if item.square is not None]
     stacked = torch.stack(squares) if squares else None
     return Batch(
@@ -213,6 +303,8 @@ def collate(items: Sequence[Item], *, image_embedding: Tensor | None = None) -> 
         prompt_squares=None if image_embedding is None else stacked,
         target=torch.stack([item.target for item in items]),
         valid=torch.stack([item.valid for item in items]),
+        prompts=prompts,
+        prompt_bands=torch.stack(bands) if bands else None,
     )
 
 

@@ -1,9 +1,9 @@
 """A batch on the device as the arguments of a network: colours changed, normalised once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from autosam.data.augmentation import jitter_squares
 from autosam.data.geometry import normalise, scale_sizes, shrink_squares
@@ -20,11 +20,12 @@ def network_inputs(
     *,
     device: torch.device,
     jitter: float,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """What to call the network with.
 
     From the cache: `image_embedding` (float16, as it was stored) and, where asked for,
-    `prompt_pixels`. Otherwise `pixels` and, where asked for, `prompt_pixels` made from the same
+    `prompt_pixels`, `prompt_bands` and `prompts` (which stay on the processor until they are
+    encoded). Otherwise `pixels` and, where asked for, `prompt_pixels` made from the same
     colours. Both ways shrink on uint8, so without jitter both give equal prompt pixels.
 
     Args:
@@ -36,7 +37,11 @@ def network_inputs(
     """
     sizes = batch.sizes.to(device)
     prompt_sizes = scale_sizes(sizes, items.side, items.prompt_side)
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, Any] = {}
+    if batch.prompts is not None:
+        inputs["prompts"] = batch.prompts
+    if batch.prompt_bands is not None:
+        inputs["prompt_bands"] = batch.prompt_bands.to(device)
     if batch.image_embedding is not None:
         inputs["image_embedding"] = batch.image_embedding.to(device)
     if batch.prompt_squares is not None:

@@ -17,11 +17,17 @@ from autosam.progress import progress_bar
 from autosam.training.batch_norm import shared_batch_norm
 from autosam.training.batches import TrainingItems
 from autosam.training.epoch_end import close_epoch
+from autosam.training.clicking import with_clicks
 from autosam.training.inputs import network_inputs
-from autosam.training.losses import total_loss
+from autosam.training.losses import iou_head_loss, total_loss
 from autosam.training.optimiser import rate_factor, set_rates
 from autosam.training.processes import least
-from autosam.training.randomness import Address, keeping_library_states, seed_libraries
+from autosam.training.randomness import (
+    Address,
+    clicks_generator,
+    keeping_library_states,
+    seed_libraries,
+)
 from autosam.training.run import NEVER, Job, TrainingRun, Validate
 from autosam.training.trackers import open_trackers
 from autosam.training.weights import remove_leftovers
@@ -184,10 +190,19 @@ def _forward_and_back(run: TrainingRun, addresses: list[Address], batch: Batch, 
         batch, addresses, run.job.items, device=run.device, jitter=settings.jitter
     )
     target, valid = batch.target.to(run.device), batch.valid.to(run.device)
-    loss, terms = total_loss(run.forward(**inputs), target, valid, settings.loss)
+    if settings.simulated_corrections:
+        standing = run.standing
+        clicks = clicks_generator(run.job.seed, standing.epoch, standing.position)
+        count = int(clicks.integers(settings.simulated_corrections + 1))
+        inputs = with_clicks(run.job.network, inputs, target, valid, count=count)
+    logits, predicted_iou = run.forward(**inputs)
+    loss, terms = total_loss(logits, target, valid, settings.loss)
+    if predicted_iou is not None:
+        terms["iou_head"] = iou_head_loss(predicted_iou, logits, target, valid)
+        loss = loss + terms["iou_head"]
     # The mean over the group, whose size differs at the end of an epoch.
     run.accelerator.backward(loss / group)
-    run.loss_sums += torch.stack([loss.detach(), *(terms[name] for name in run.terms)])
+    run.loss_sums += torch.stack([loss.detach(), *(terms[name].detach() for name in run.terms)])
     _note_bad(run, loss.detach())
 
 

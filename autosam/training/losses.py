@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from autosam.errors import ConfigError, ModelError, did_you_mean
-from autosam.types import LowMask, MaskLogits
-
-PerImage = Float[Tensor, " batch"]
+from autosam.errors import ConfigError, did_you_mean
+from autosam.training.per_image import PerImage, image_sum, prepared, valid_mean
+from autosam.training.robust_losses import bootstrap_loss, symmetric_loss
+from autosam.types import LowMask, MaskLogits, PredictedIou
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 """Lin et al. 2017, section 4.1: weight of water against land, and how little easy pixels count."""
@@ -34,9 +34,9 @@ def bce_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage:
     Raises:
         ModelError: A tensor is not (batch, 1, height, width), or they differ.
     """
-    logits, truth, valid = _prepared(logits, target, valid)
+    logits, truth, valid = prepared(logits, target, valid)
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return _valid_mean(cross_entropy, valid)
+    return valid_mean(cross_entropy, valid)
 
 
 def dice_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage:
@@ -52,10 +52,10 @@ def dice_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage:
         Milletari et al. 2016 (V-Net), https://arxiv.org/abs/1606.04797, with plain sums below the
         line where the paper squares.
     """
-    logits, truth, valid = _prepared(logits, target, valid)
+    logits, truth, valid = prepared(logits, target, valid)
     probability = torch.sigmoid(logits) * valid
-    both = _image_sum(probability * truth)
-    either = _image_sum(probability) + _image_sum(truth)
+    both = image_sum(probability * truth)
+    either = image_sum(probability) + image_sum(truth)
     return 1 - (2 * both + SMOOTH) / (either + SMOOTH)
 
 
@@ -72,11 +72,11 @@ def tversky_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImag
         Salehi et al. 2017, https://arxiv.org/abs/1706.05721: alpha 0.3 on false positives, beta 0.7
         on false negatives.
     """
-    logits, truth, valid = _prepared(logits, target, valid)
+    logits, truth, valid = prepared(logits, target, valid)
     probability = torch.sigmoid(logits) * valid
-    both = _image_sum(probability * truth)
-    invented = _image_sum(probability * (1 - truth))
-    missed = _image_sum((1 - probability) * truth)
+    both = image_sum(probability * truth)
+    invented = image_sum(probability * (1 - truth))
+    missed = image_sum((1 - probability) * truth)
     whole = both + TVERSKY_FALSE_WATER * invented + TVERSKY_MISSED_WATER * missed
     return 1 - (both + SMOOTH) / (whole + SMOOTH)
 
@@ -91,11 +91,11 @@ def focal_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage:
         Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 5, averaged over valid pixels
         where the paper divides by the number of anchors.
     """
-    logits, truth, valid = _prepared(logits, target, valid)
+    logits, truth, valid = prepared(logits, target, valid)
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     wrong = -torch.expm1(-cross_entropy)  # 1 - p of the true class, exact where p is near 1
     weight = FOCAL_ALPHA * truth + (1 - FOCAL_ALPHA) * (1 - truth)
-    return _valid_mean(weight * wrong**FOCAL_GAMMA * cross_entropy, valid)
+    return valid_mean(weight * wrong**FOCAL_GAMMA * cross_entropy, valid)
 
 
 def cldice_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage:
@@ -111,11 +111,11 @@ def cldice_loss(logits: MaskLogits, target: LowMask, valid: LowMask) -> PerImage
         Shit et al. 2021, https://arxiv.org/abs/2003.07311, algorithms 1 and 2. Erosion and dilation
         look at valid neighbours only, so a river reaches the picture's edge unthinned.
     """
-    logits, truth, valid = _prepared(logits, target, valid)
+    logits, truth, valid = prepared(logits, target, valid)
     probability = torch.sigmoid(logits) * valid
     line, true_line = _soft_skeleton(probability, valid), _soft_skeleton(truth, valid)
-    precision = (_image_sum(line * truth) + SMOOTH) / (_image_sum(line) + SMOOTH)
-    recall = (_image_sum(true_line * probability) + SMOOTH) / (_image_sum(true_line) + SMOOTH)
+    precision = (image_sum(line * truth) + SMOOTH) / (image_sum(line) + SMOOTH)
+    recall = (image_sum(true_line * probability) + SMOOTH) / (image_sum(true_line) + SMOOTH)
     return 1 - 2 * precision * recall / (precision + recall)
 
 
@@ -125,6 +125,8 @@ LOSSES: dict[str, Callable[[MaskLogits, LowMask, LowMask], PerImage]] = {
     "focal": focal_loss,
     "tversky": tversky_loss,
     "cldice": cldice_loss,
+    "bootstrap": bootstrap_loss,
+    "symmetric": symmetric_loss,
 }
 
 
@@ -162,31 +164,25 @@ def total_loss(
     return total, {name: term.detach() for name, term in terms.items()}
 
 
-def _prepared(
-    logits: Tensor, target: Tensor, valid: Tensor
-) -> tuple[MaskLogits, MaskLogits, MaskLogits]:
-    """Logits, truth and validity as float32, the first two 0 where not valid."""
-    if logits.ndim != 4 or logits.shape[1] != 1 or not logits.is_floating_point():
-        raise ModelError(
-            f"logits must be (batch, 1, height, width) of a floating type, got "
-            f"{tuple(logits.shape)} {logits.dtype}. Add the channel with logits[:, None]."
-        )
-    for name, tensor in (("target", target), ("valid", valid)):
-        if tensor.shape != logits.shape or tensor.dtype != torch.bool:
-            raise ModelError(
-                f"{name} must be bool with the logits' shape {tuple(logits.shape)}, got "
-                f"{tuple(tensor.shape)} {tensor.dtype}. Compare with > 0 and add the channel."
-            )
-    # `where` and not a product: infinity or NaN under the padding must not come through.
-    return torch.where(valid, logits.float(), 0.0), (target & valid).float(), valid.float()
+def iou_head_loss(
+    predicted: PredictedIou, logits: MaskLogits, target: LowMask, valid: LowMask
+) -> Float[Tensor, ""]:
+    """Squared error of the IoU that the decoder predicts for its own masks, averaged over the batch.
 
+    The masks are taken as they are, at a logit of 0: no gradient reaches them through their IoU.
 
-def _valid_mean(values: MaskLogits, valid: MaskLogits) -> PerImage:
-    return _image_sum(values * valid) / _image_sum(valid).clamp(min=1)
+    Raises:
+        ModelError: A tensor is not (batch, 1, height, width), or they differ.
 
-
-def _image_sum(values: MaskLogits) -> PerImage:
-    return values.flatten(start_dim=1).sum(dim=1)
+    Source:
+        Kirillov et al. 2023 (SAM), https://arxiv.org/abs/2304.02643, appendix A.
+    """
+    logits, truth, valid = prepared(logits.detach(), target, valid)
+    water = (logits > 0).float() * valid
+    both = image_sum(water * truth)
+    either = image_sum(water) + image_sum(truth) - both
+    iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
+    return functional.mse_loss(predicted.float(), iou)
 
 
 def _soft_skeleton(water: MaskLogits, valid: MaskLogits) -> MaskLogits:

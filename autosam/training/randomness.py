@@ -25,12 +25,24 @@ class Address(NamedTuple):
     """In the training samples, from 0."""
 
 
-_VIEW, _JITTER, _NETWORK, _ORDER = range(4)  # separate streams, so that none repeats another
+_VIEW, _JITTER, _NETWORK, _ORDER, _PROMPT, _CLICKS = range(
+    6
+)  # separate streams, so that none repeats another
 
 
 def geometry_generator(seed: int, address: Address) -> np.random.Generator:
     """Draws the view and the crop of one picture in one epoch."""
     return np.random.Generator(np.random.PCG64([seed, _VIEW, *address]))
+
+
+def prompt_generator(seed: int, address: Address) -> np.random.Generator:
+    """Draws the points and boxes of one picture in one epoch."""
+    return np.random.Generator(np.random.PCG64([seed, _PROMPT, *address]))
+
+
+def clicks_generator(seed: int, epoch: int, position: int) -> np.random.Generator:
+    """Draws how often a simulated person corrects in one forward pass: equally often in every process."""
+    return np.random.Generator(np.random.PCG64([seed, _CLICKS, epoch, position]))
 
 
 def jitter_generator(seed: int, address: Address) -> torch.Generator:

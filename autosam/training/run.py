@@ -50,9 +50,8 @@ class _Forward(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, **inputs: Tensor) -> Tensor:
-        logits: Tensor = self.network(**inputs)
-        return logits
+    def forward(self, **inputs: Any) -> tuple[Tensor, Tensor | None]:
+        return self.network.scored(**inputs)
 
 
 class TrainingRun:
@@ -76,6 +75,8 @@ class TrainingRun:
         self.planned_steps = steps_per_epoch * job.settings.epochs
         """Of the optimiser, if nothing stops the run early."""
         self.terms = [name for name, weight in job.settings.loss.items() if weight > 0]
+        if job.settings.iou_head:
+            self.terms.append("iou_head")
         self.loss_sums = torch.zeros(1 + len(self.terms), dtype=torch.float64, device=self.device)
         """Total and terms over the forward passes of this epoch, in this process."""
         self.norm_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -111,6 +112,8 @@ class TrainingRun:
             "training samples": len(items),
             "items": [items.side, items.low_side, items.prompt_side, items.seed, items.crop,
                       items.views, items.antialias, sorted(items.needs), items.cache is not None],
+            "bands": items.bands,
+            "geometric": items.geometric and dataclasses.asdict(items.geometric),
             "trained numbers": sum(p.numel() for p in job.network.trained_parameters()),
         }  # fmt: skip
         plain: dict[str, Any] = json.loads(json.dumps(facts | settings))

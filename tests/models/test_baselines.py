@@ -1,28 +1,18 @@
 """The baselines answer the same calls, and the colour range is tuned for real."""
 
-import colorsys
-
 import numpy as np
 import pytest
 import torch
 
 from autosam.data.geometry import normalise, to_square
 from autosam.errors import ModelError
-from autosam.models.baselines import HsvThreshold, UNet, _hsv
+from autosam.models.baselines import HsvThreshold, UNet
 from autosam.types import Sample
 
 
 def pixels_of(image, side):
     square, frame = to_square(image, side)
     return normalise(square[None], torch.tensor([frame.square_size]))
-
-
-def test_colours_are_those_of_the_standard_library():
-    colours = np.random.default_rng(0).random((50, 3))
-    colours[:3] = [[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5]]
-    expected = [colorsys.rgb_to_hsv(*colour) for colour in colours]
-    found = _hsv(torch.from_numpy(colours).T.reshape(1, 3, 50, 1))[0, :, :, 0].T
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-7)
 
 
 def blue_river(seed):
@@ -41,6 +31,18 @@ def test_the_range_finds_a_river_of_its_own_colour():
     found = network(pixels_of(unseen.image, 64))[0, 0] > 0
     assert score > 0.95
     assert np.mean(found.numpy() == unseen.mask) > 0.97
+
+
+def test_the_range_is_closed_and_a_hue_may_go_through_red():
+    network = HsvThreshold(side=64)
+    network.range.get_buffer("low").copy_(torch.tensor([0.9, 0.5, 0.2]))
+    network.range.get_buffer("high").copy_(torch.tensor([0.1, 1.0, 200 / 255]))
+    colours = [[200, 0, 0], [200, 0, 60], [200, 60, 0], [0, 200, 0], [0, 0, 200], [201, 0, 0]]
+    image = np.repeat(np.repeat(np.uint8([colours]), 8, axis=0), 8, axis=1)  # (8, 48, 3)
+    found = network(pixels_of(image, 48).repeat(2, 1, 1, 1)) > 0
+    expected = torch.tensor([True, True, True, False, False, False]).repeat_interleave(8)
+    assert found.shape == (2, 1, 48, 48)
+    assert torch.equal(found[1, 0, 0], expected)
 
 
 def test_the_range_cannot_be_tuned_without_water():

@@ -1,36 +1,83 @@
 """Light, air and lens: a painted scene becomes a photograph."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
+from autosam.data.scenery.infrared import Infrared
 from autosam.data.scenery.terrain import Ground
 from autosam.data.scenery.textures import cast_shadow, noise, speckle
 
 
-def photographed(generator: np.random.Generator, ground: Ground, *, sun: float) -> np.ndarray:
-    """The scene lit by sun and sky and seen through air and lens.
+class Light(NamedTuple):
+    """Of sun and sky on a scene."""
+
+    bright: np.ndarray
+    """(height, width) float32 around 1/255, lower under thin clouds."""
+    shadow: np.ndarray
+    """(height, width) float32, 0 in the sun to 1 where it does not reach."""
+    depth: float
+    """Share of the red light that a shadow takes."""
+
+
+def light_up(generator: np.random.Generator, ground: Ground, *, sun: float) -> Light:
+    """Sun, clouds and shadows.
 
     Args:
         generator: Where the numbers come from.
         ground: The painted scene; left as it is.
         sun: Direction in which shadows fall, radians from +x towards +y.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
     """
     shadow = cast_shadow(ground.height, direction=sun, steepness=generator.uniform(0.6, 2.0))
     depth = generator.uniform(0.35, 0.75) if generator.random() < 0.7 else generator.uniform(0, 0.2)
     clouds = noise(generator, ground.size, cell=260 * ground.unit, octaves=2)
     bright = (1 + np.float32(generator.uniform(0, 0.09)) * clouds) * np.float32(1 / 255)
+    return Light(bright, shadow, float(depth))
+
+
+def photographed(generator: np.random.Generator, ground: Ground, light: Light) -> np.ndarray:
+    """The lit scene seen through air and lens.
+
+    Args:
+        generator: Where the numbers come from.
+        ground: The painted scene; left as it is.
+        light: On it.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    bright, shadow, depth = light
     # The blue of the sky still lights the shadows.
-    light = [bright * (1 - shadow * np.float32(depth * red)) for red in (1.0, 0.97, 0.88)]
-    exposed = np.maximum(ground.image, 0) * cv2.merge(light)
+    lights = [bright * (1 - shadow * np.float32(depth * red)) for red in (1.0, 0.97, 0.88)]
+    exposed = np.maximum(ground.image, 0) * cv2.merge(lights)
     exposed = cv2.transform(exposed, np.diag(_gain(generator, exposed)))
     exposed = _blurred(generator, _hazy(generator, exposed))
     grain = speckle(generator, ground.size) * np.float32(generator.uniform(0.002, 0.018))
     image = (_shouldered(exposed) + grain[..., None]) * 255
     picture: np.ndarray = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return picture
+
+
+def photographed_infrared(infrared: Infrared, light: Light) -> np.ndarray:
+    """The lit scene by a second, smaller lens: noisier, and never quite in register with the colours.
+
+    Returns:
+        (height, width) float32, whole numbers of 0..255 as a camera of 8 bits stores them.
+    """
+    generator, (height, width) = infrared.generator, infrared.image.shape
+    # The sky, which lights the shadows, has next to no infrared.
+    shade = 1 - light.shadow * np.float32(min(1.15 * light.depth, 0.95))
+    exposed = np.maximum(infrared.image, 0) * light.bright * shade
+    mean = float(exposed.mean())
+    exposed *= np.float32(min(max(generator.uniform(0.8, 1.2), 0.18 / mean), 0.6 / mean))
+    moved = np.array([[1, 0, generator.uniform(-0.5, 0.5)], [0, 1, generator.uniform(-0.5, 0.5)]])
+    exposed = cv2.warpAffine(exposed, moved, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    exposed = cv2.GaussianBlur(exposed, (0, 0), generator.uniform(0.4, 1.1))
+    grain = speckle(generator, (height, width)) * np.float32(generator.uniform(0.006, 0.02))
+    veil = np.float32(generator.uniform(0, 0.03))
+    band: np.ndarray = np.clip(np.rint((_shouldered(exposed + veil) + grain) * 255), 0, 255)
+    return band.astype(np.float32)
 
 
 def _hazy(generator: np.random.Generator, image: np.ndarray) -> np.ndarray:

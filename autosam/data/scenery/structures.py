@@ -41,10 +41,14 @@ def lay_road(
     tracks = _drawn(size, line, width * 0.72) & ~_drawn(size, line, width * 0.5)
     tone -= 0.07 * tracks
     verge = _drawn(size, line, width * 1.5 + 2) & ~ground.covered & ~wet
-    ground.image[verge] = 0.5 * (ground.image[verge] + colour * np.float32(1.1))
-    ground.image[area] = tinted(colour, tone)[area]
+    gravelled = colour * np.float32(1.1)
+    ground.image[verge] = 0.5 * (ground.image[verge] + gravelled)
+    if ground.infrared is not None:
+        ground.infrared.cover(gravelled, 0.5 * verge, material="mineral")
+    ground.fill(area, tinted(colour, tone), material="mineral")
     if width > 7 and generator.random() < 0.4:
-        ground.image[_drawn(size, line, max(width * 0.06, 1))] = np.float32(205)
+        marking = _drawn(size, line, max(width * 0.06, 1))
+        ground.fill(marking, np.full(3, 205, dtype=np.float32), material="mineral")
     ground.covered |= area
 
 
@@ -105,6 +109,6 @@ def _fill_roof(ground: Ground, corners: np.ndarray, colour: np.ndarray) -> None:
     area = np.zeros(ground.size, dtype=np.uint8)
     cv2.fillPoly(area, [corners], 1)
     roof = area.astype(bool)
-    ground.image[roof] = colour
+    ground.fill(roof, colour, material="mineral")
     ground.height[roof] = 7 * ground.unit
     ground.covered |= roof

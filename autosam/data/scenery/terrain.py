@@ -9,6 +9,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from autosam.data.scenery.infrared import Infrared, Material
 from autosam.data.scenery.textures import (
     Colour,
     Size,
@@ -44,6 +45,23 @@ class Ground:
     """(height, width) bool, True where a road, roof, boulder or crown hides what lies below."""
     unit: float
     """Pixels that are one pixel in a picture of side 384 at the middle zoom."""
+    infrared: Infrared | None = None
+    """Painted along where it is wanted."""
+
+    def cover(self, layer: np.ndarray, share: np.ndarray, *, material: Material) -> None:
+        """Paint a (height, width, 3) layer over a (height, width) share of 0..1."""
+        self.image = blended(self.image, layer, share)
+        if self.infrared is not None:
+            self.infrared.cover(layer, share, material=material)
+
+    def fill(self, area: np.ndarray, layer: np.ndarray, *, material: Material) -> None:
+        """Paint a (height, width, 3) layer or one (3,) colour where a (height, width) bool is True."""
+        if layer.ndim == 3:
+            np.copyto(self.image, layer, where=area[..., None])
+        else:
+            self.image[area] = layer
+        if self.infrared is not None:
+            self.infrared.cover(layer, area, material=material)
 
     @property
     def size(self) -> Size:
@@ -60,26 +78,32 @@ def picked(
     return changed.astype(np.float32)
 
 
-def bare_ground(generator: np.random.Generator, size: Size, *, unit: float) -> Ground:
+def bare_ground(
+    generator: np.random.Generator, size: Size, *, unit: float, infrared: Infrared | None = None
+) -> Ground:
     """Meadow of two plants with patches of bare soil."""
+    ground = Ground(
+        image=np.zeros((*size, 3), dtype=np.float32),
+        height=np.zeros(size, dtype=np.float32),
+        covered=np.zeros(size, dtype=bool),
+        unit=unit,
+        infrared=infrared,
+    )
     wide = noise(generator, size, cell=110 * unit, octaves=4)
     fine = noise(generator, size, cell=9 * unit, octaves=3)
     tone = 1 + 0.10 * wide + 0.09 * fine + 0.05 * speckle(generator, size)
     season = GREENS if generator.random() < 0.7 else AUTUMN + BARE_TREES
-    image = tinted(picked(generator, season), tone)
+    meadow = tinted(picked(generator, season), tone)
+    ground.fill(np.ones(size, dtype=bool), meadow, material="leaf")
     other = tinted(picked(generator, season), 1 + 0.16 * fine)
     patches = noise(generator, size, cell=60 * unit, octaves=5)
-    image = blended(image, other, smooth_step(patches, -0.3, 0.6))
+    ground.cover(other, smooth_step(patches, -0.3, 0.6), material="leaf")
     soil = tinted(picked(generator, SOILS), 1 + 0.07 * wide + 0.06 * fine)
     # In some scenes soil is rare, in some it is everywhere.
     rarity = generator.uniform(-0.6, 2.2)
-    image = blended(image, soil, smooth_step(wide + 0.5 * patches, rarity, rarity + 0.35))
-    return Ground(
-        image=image,
-        height=np.zeros(size, dtype=np.float32),
-        covered=np.zeros(size, dtype=bool),
-        unit=unit,
-    )
+    share = smooth_step(wide + 0.5 * patches, rarity, rarity + 0.35)
+    ground.cover(soil, share, material="mineral")
+    return ground
 
 
 def gravel(
@@ -147,7 +171,7 @@ def plant_trees(
         tinted(picked(generator, palette, spread=10), tone),
         warmth,
     )
-    np.copyto(ground.image, crowns, where=cover[..., None])
+    ground.fill(cover, crowns, material="leaf")
     ground.height = np.where(cover, np.maximum(ground.height, top + tall * 0.4), ground.height)
     ground.covered |= cover
 
@@ -216,5 +240,6 @@ def strew_logs(
             thick = max(1, round(ground.unit * generator.uniform(0.6, 1.8)))
             cv2.line(drawn, (round(x), round(y)), end, 1, thickness=thick)
     wood = drawn.astype(bool) & free
-    ground.image[wood] = picked(generator, ((178, 168, 152), (92, 80, 70)))
+    colour = picked(generator, ((178, 168, 152), (92, 80, 70)))
+    ground.fill(wood, colour, material="mineral")
     ground.height[wood] = 1.5 * ground.unit

