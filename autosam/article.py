@@ -1,8 +1,8 @@
 """The names of the article's notebook, over our own rooms: its code runs with only this import changed.
 
 The article is "Learn Transformer Fine-Tuning and Segment Anything" (S. Todoran 2024; geo-smart/water-surf,
-MIT). Its way is kept where it is a choice: prompts from the true mask, squeezed pictures, one query to SAM for
-each point. `method: decoder` of the configurations trains the same decoder with all points in one query,
+MIT). Its way is kept where it is a choice: prompts from the true mask, squeezed pictures, one query to SAM
+for each point. `method: decoder` of the configurations trains the same decoder with all points in one query,
 pictures in their proportions, cached embeddings, and prompts that need no truth.
 """
 
@@ -24,12 +24,12 @@ from autosam.prompts.points import control_points, pad_points
 from autosam.training.randomness import Address, order_generator, prompt_generator
 from autosam.types import Sample
 
+__all__ = ["PromptType", "SAMDataset", "fuse_masks", "get_dataloader"]
+
 LEAST_SIDE = 16
 """Of pictures and masks, in pixels."""
 HELD_OUT = ("validation", "valid", "val", "dev", "test")
-"""Names of parts that are not for training."""
-
-__all__ = ["PromptType", "SAMDataset", "fuse_masks", "get_dataloader"]
+"""Begin the names of parts that are not for training, such as validation[:10%]."""
 
 Inputs: TypeAlias = dict[str, Tensor]
 
@@ -39,9 +39,6 @@ class PromptType:
 
     CONTROL_POINTS = "pts"
     BOUNDING_BOX = "bbox"
-
-
-PROMPT_TYPES = (PromptType.CONTROL_POINTS, PromptType.BOUNDING_BOX)
 
 
 class SAMDataset(Dataset[Inputs]):
@@ -103,13 +100,13 @@ class SAMDataset(Dataset[Inputs]):
         training: bool | None = None,
     ) -> None:
         self._samples = _opened(dataset)
+        self.dataset, self.processor = dataset, processor
         if not callable(processor) or not hasattr(processor, "image_processor"):
             raise ModelError(
                 f"processor must be a SamProcessor, got {type(processor).__name__}. "
                 "Load one with SamProcessor.from_pretrained('facebook/sam-vit-base')."
             )
-        self.dataset, self.processor = dataset, processor
-        if prompt_type not in PROMPT_TYPES:
+        if prompt_type not in (PromptType.CONTROL_POINTS, PromptType.BOUNDING_BOX):
             raise ConfigError(
                 f"prompt_type must be 'pts' or 'bbox', got {prompt_type!r}. Use one of PromptType."
             )
@@ -125,8 +122,8 @@ class SAMDataset(Dataset[Inputs]):
         self.image_size = _side("image_size", image_size)
         self.mask_size = _side("mask_size", mask_size)
         self.seed = _whole("seed", seed)
-        self.training = _is_for_training(dataset) if training is None else training
-        self.epoch = 0
+        held_out = str(dataset.split).startswith(HELD_OUT)
+        self.training, self.epoch = not held_out if training is None else training, 0
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -138,11 +135,10 @@ class SAMDataset(Dataset[Inputs]):
         mask = self._mask(sample)
         picture = Image.fromarray(sample.image)
         picture = picture.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-        address = Address(epoch if self.training else 0, place)
-        generator = prompt_generator(self.seed, address)
-        points = self.prompt_type == PromptType.CONTROL_POINTS
-        prompt = self._points(mask, generator) if points else self._box(mask, generator)
-        inputs = self.processor(np.asarray(picture), **prompt, return_tensors="pt")
+        generator = prompt_generator(self.seed, Address(epoch if self.training else 0, place))
+        drawn = self._points if self.prompt_type == PromptType.CONTROL_POINTS else self._box
+        prompt = drawn(mask, generator)
+        inputs = self.processor(np.array(picture), **prompt, return_tensors="pt")
         item = {
             # The processor gives places as float64, which not every device has.
             name: value[0].float() if value.is_floating_point() else value[0]
@@ -187,8 +183,7 @@ class SAMDataset(Dataset[Inputs]):
         if box is None:
             return {"input_boxes": [[full_box(self.image_size, self.image_size).tolist()]]}
         if self.training:
-            share = self.perturbation / self.mask_size
-            size = (self.mask_size, self.mask_size)
+            size, share = (self.mask_size, self.mask_size), self.perturbation / self.mask_size
             box = perturbed(box, size=size, share=share, generator=generator)
         return {"input_boxes": [[self._in_picture(box).tolist()]]}
 
@@ -216,20 +211,15 @@ def get_dataloader(
     workers: int = 0,
     token: str | None = None,
 ) -> DataLoader[Inputs]:
-    """Batches of a `SAMDataset`, whose arguments are described there.
+    """Batches of a `SAMDataset`, where the arguments are described that are not here.
 
     Training batches are shuffled; each pass has another order and other prompts, both from the seed.
-    Validation reads one tile at a time, in order, with the same prompts in each pass. For the published SAMs
-    nothing is downloaded: see `load_processor` in `autosam.models.sam_processor`.
+    Validation reads one tile at a time, in order, with the same prompts in each pass.
 
-    Args:
-        hf_dataset: One part of a ``datasets.Dataset``.
-        model_size: 'base', 'large' or 'huge'; or a folder or hub id of a SAM or its processor.
-        batch_size: Of training; the last batch of a pass may be smaller.
-        prompt_type: This and the following as for `SAMDataset`.
-        image_size: The article has 256, with which SAM sees a sixteenth of a tile's pixels.
-        workers: Processes that read; 0 reads in this one.
-        token: For a private or gated model on the hub.
+    `model_size` is 'base', 'large' or 'huge', for which nothing is downloaded (see `load_processor`), or a
+    folder or hub id of a SAM or its processor, with a `token` where it is private. `batch_size` is that of
+    training. The article's `image_size` is 256, with which SAM sees a sixteenth of a tile's pixels. `workers`
+    processes read; with 0 this one does.
 
     Raises:
         DataError: The dataset cannot be used.
@@ -248,8 +238,7 @@ def get_dataloader(
     workers = _whole("workers", workers)
     if not dataset.training:
         return DataLoader(dataset, batch_size=1, num_workers=workers)
-    passes = _Passes(dataset)
-    return DataLoader(dataset, batch_size=batch_size, sampler=passes, num_workers=workers)
+    return DataLoader(dataset, batch_size=batch_size, sampler=_Passes(dataset), num_workers=workers)
 
 
 class _Passes(Sampler[Address]):
@@ -287,11 +276,6 @@ def _opened(dataset: Any) -> ElwhaDataset:
             "Prompts and ground truth are made from it."
         )
     return samples
-
-
-def _is_for_training(dataset: Any) -> bool:
-    """By the name of its part: 'validation[:10%]' is not."""
-    return not str(dataset.split).startswith(HELD_OUT)
 
 
 def _whole(name: str, value: int, *, least: int = 0) -> int:

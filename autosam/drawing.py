@@ -131,12 +131,12 @@ def marked(
     drawn: np.ndarray = image.copy()
     size = 3 * _line_width(image) + 2
     for box in boxes:
-        corners = [int(round(float(value))) for value in box]
+        corners = [round(float(value)) for value in box]
         for colour, width in ((INK, size // 2 + 2), (TRUTH_OUTLINE, size // 2)):
             cv2.rectangle(drawn, corners[:2], corners[2:], colour, max(1, width))
     pairs = [] if points is None or labels is None else zip(points, labels, strict=True)
     for (x, y), label in pairs:
-        place = (int(round(float(x))), int(round(float(y))))
+        place = (round(float(x)), round(float(y)))
         if label == 1:
             cv2.circle(drawn, place, size + 1, INK, -1, cv2.LINE_AA)
             cv2.circle(drawn, place, size - 1, PREDICTED_OUTLINE, -1, cv2.LINE_AA)

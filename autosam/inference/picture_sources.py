@@ -1,8 +1,8 @@
-"""What a user may name as a picture: a path, an array, a PIL image, a folder, a pattern, or a list of these."""
+"""What a user may name as a picture: a path, an array, a PIL image, a folder, a pattern, a list of these."""
 
 import os
-from glob import escape
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 

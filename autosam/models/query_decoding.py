@@ -1,4 +1,4 @@
-"""Prompts of any number of points, boxes and masks through SAM's decoder, and their masks fused to one a picture.
+"""Prompts of points, boxes and masks through SAM's decoder, and their masks fused to one for each picture.
 
 Pictures of one batch may ask different things. Queries of equal make (as many points, with or without a
 box) are decoded together and padding points are dropped before, so that what stands beside a prompt in its

@@ -1,4 +1,4 @@
-"""Segment Anything: load, encode a picture, decode a prompt. The only file that knows transformers' SAM model."""
+"""Segment Anything: load, encode a picture, decode a prompt. The only file that knows `SamModel`."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,6 +3,7 @@
 Our own path from a picture to a square is `autosam.data.geometry`; this is for code written for transformers.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import SamConfig, SamImageProcessor, SamProcessor
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import AccessError, MissingPathError, ModelError, did_you_mean
 from autosam.files import PathLike, read_json
-from autosam.models.sam_sources import SHORT_NAMES, hub_folder
+from autosam.models.sam_sources import SHORT_NAMES
 
 PUBLISHED_SIDE = 1024
 """Longest edge and padded side of all three published SAMs."""
@@ -22,8 +23,8 @@ _OWN_FILES = ("preprocessor_config.json", "processor_config.json")
 def load_processor(name_or_path: PathLike, *, token: str | None = None) -> Any:
     """Load the processor that belongs to a SAM, without its weights.
 
-    The three published SAMs share one, which is SAM's own preparation. So for them it is built here, and nothing
-    is downloaded: pictures and prompts can be prepared where no hub is within reach.
+    The three published SAMs share one, which is SAM's own preparation. So for them it is built here, and
+    nothing is downloaded: pictures and prompts can be prepared where no hub is within reach.
 
     Args:
         name_or_path: 'base', 'large' or 'huge', or their ids facebook/sam-vit-*; a folder that holds
@@ -45,7 +46,7 @@ def load_processor(name_or_path: PathLike, *, token: str | None = None) -> Any:
         return _from_folder(folder)
     if folder.is_file() or folder.is_absolute() or name.startswith((".", "~")):
         raise MissingPathError(
-            f"SAM processor must be a folder that exists, got {folder}. Check the path."
+            f"SAM processor must be a folder that exists, got {name!r}. Check the path."
         )
     if name in SHORT_NAMES.values():
         return _of_side(PUBLISHED_SIDE)
@@ -72,35 +73,51 @@ def _of_side(side: int) -> Any:
 
 def _from_hub(hub_id: str, token: str | None) -> Any:
     try:
-        return _from_folder(
-            hub_folder(hub_id, [*_OWN_FILES, "config.json"], revision=None, token=token)
-        )
-    except AccessError:
+        return _checked(SamProcessor.from_pretrained(hub_id, token=token), hub_id)
+    except ModelError:
         raise
-    except ModelError as error:
+    except Exception as error:  # the transport's own errors differ between the hub's versions
+        if {"GatedRepoError", "RepositoryNotFoundError"} & set(_kinds(error)):
+            raise AccessError(
+                f"SAM processor must be on the hub and open to you, got {hub_id!r} (not there, private or "
+                "gated). Check the name; then run `hf auth login`, set HF_TOKEN or pass token=."
+            ) from error
         raise ModelError(
-            f"SAM processor must be to be had, got {hub_id!r}: {str(error).partition('. ')[0]}. "
-            "Use 'base', 'large' or 'huge', which need no download, or a folder."
+            f"SAM processor must be on this machine or the hub within reach, got {hub_id!r} "
+            f"({_first_line(error)}). Use 'base', 'large' or 'huge', which need no download, or a folder."
         ) from error
+
+
+def _kinds(error: BaseException | None) -> Iterator[str]:
+    """Names of an error's classes and of those that it came from: transformers wraps the hub's."""
+    while error is not None:
+        yield from (kind.__name__ for kind in type(error).__mro__)
+        error = error.__cause__ or error.__context__
 
 
 def _from_folder(folder: Path) -> Any:
     if not any((folder / name).is_file() for name in _OWN_FILES):
         return _of_side(_side_of(folder))
     try:
-        processor = SamProcessor.from_pretrained(folder, local_files_only=True)
-        kind = type(processor.image_processor).__name__
+        return _checked(SamProcessor.from_pretrained(folder, local_files_only=True), str(folder))
+    except ModelError:
+        raise
     except Exception as error:  # whatever transformers raises at another or a damaged file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"folder must hold the processor of a SAM, got {folder} ({reason}). "
+            f"folder must hold the processor of a SAM, got {folder} ({_first_line(error)}). "
             "Download it again, or use 'base'."
         ) from error
+
+
+def _checked(processor: Any, where: str) -> Any:
+    kind = type(processor.image_processor).__name__
     if not kind.startswith("SamImageProcessor"):
-        raise ModelError(
-            f"folder must hold the processor of a SAM, got {kind} ({folder}). Use 'base'."
-        )
+        raise ModelError(f"processor must be that of a SAM, got {kind} ({where}). Use 'base'.")
     return processor
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _side_of(folder: Path) -> int:

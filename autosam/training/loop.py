@@ -16,8 +16,8 @@ from autosam.models.contract import MaskNetwork
 from autosam.progress import progress_bar
 from autosam.training.batch_norm import shared_batch_norm
 from autosam.training.batches import TrainingItems
-from autosam.training.epoch_end import close_epoch
 from autosam.training.clicking import with_clicks
+from autosam.training.epoch_end import close_epoch
 from autosam.training.inputs import network_inputs
 from autosam.training.losses import iou_head_loss, total_loss
 from autosam.training.optimiser import rate_factor, set_rates

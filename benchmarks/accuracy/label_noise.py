@@ -29,14 +29,13 @@ from autosam.config import Config, config_from_dict
 from autosam.data.label_noise import add_label_noise
 from autosam.data.sources import make_split, open_data
 from autosam.data.splits import read_split, write_split
-from autosam.evaluation.bootstrap import interval_of_mean
 from autosam.evaluation.metrics import score_mask
 from autosam.files import read_json, write_json
-from autosam.plotting import save_curves
 from autosam.recipes.encoding import embed_data
 from autosam.recipes.environment import environment
 from autosam.recipes.evaluating import evaluate_run
 from autosam.recipes.training import train_run
+from label_noise_summary import compare, draw, rank
 
 PLAIN = "bce + dice"
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -45,17 +44,15 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "symmetric + dice": {"loss": {"symmetric": 1, "dice": 1}},
     "symmetric": {"loss": {"symmetric": 1}},
     "bce + dice, no banks": {"loss": {"bce": 1, "dice": 1}, "ignore_bank": 1.5},
-    "bootstrap + dice, no banks": {"loss": {"bootstrap": 1, "dice": 1}, "ignore_bank": 1.5},
-    "symmetric, no banks": {"loss": {"symmetric": 1}, "ignore_bank": 1.5},
+    "symmetric + dice, no banks": {"loss": {"symmetric": 1, "dice": 1}, "ignore_bank": 1.5},
     "bootstrap + tversky": {"loss": {"bootstrap": 1, "tversky": 1}},
 }
 ROBUST = "symmetric + dice"
 """What --choose found best."""
 SHARES, SEEDS = (0.0, 0.2, 0.4, 0.6), (0, 1, 2)
 CHOOSING_SHARE, CHOOSING_SEEDS = 0.4, (10, 11)
-FLIGHT = r"^(\d{4})[-_](\d\d)-?(\d\d)"
+FLIGHT = r"^(\d{4})(?:[-_](\d\d)-?(\d\d))?"
 """Of usgs_coast: the date, which is written 2018-10-06 or 2018-1006."""
-RESAMPLES = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +129,7 @@ def run_job(job: Job) -> dict[str, Any]:
         "share": job.share,
         "seed": job.seed,
         "steps": trained.steps,
-        "validation_iou": trained.validation_iou,
+        "validation_iou_with_dry": trained.validation_iou,
         "threshold": trained.decision.threshold,
     }
     for part in job.parts:
@@ -184,97 +181,6 @@ def run_all(jobs: Sequence[Job], *, workers: int) -> list[dict[str, Any]]:
     return rows
 
 
-def mean_over_pictures(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Mean of (picture, value) pairs; all seeds of a picture are drawn together for the interval."""
-    names, numbers = [name for name, _ in values], np.array([value for _, value in values])
-    low, high = interval_of_mean(numbers, names, resamples=RESAMPLES, seed=0)
-    return {"mean": float(numbers.mean()), "low": low, "high": high, "pictures": len(set(names))}
-
-
-def compare(rows: Sequence[Mapping[str, Any]], share: float) -> dict[str, Any]:
-    """Plain against robust at one share, on test and on the spoiled training pictures."""
-    plain, robust = (
-        [row for row in rows if row["share"] == share and row["training"] == training]
-        for training in (PLAIN, ROBUST)
-    )
-    pairs = list(zip(plain, robust, strict=True))
-    found: dict[str, Any] = {
-        "share": share,
-        "plain": mean_over_pictures([item for row in plain for item in row["test"].items()]),
-        "robust": mean_over_pictures([item for row in robust for item in row["test"].items()]),
-        "robust_minus_plain": mean_over_pictures(
-            [(name, b["test"][name] - iou) for a, b in pairs for name, iou in a["test"].items()]
-        ),
-        "robust_minus_plain_by_seed": [b["test_iou"] - a["test_iou"] for a, b in pairs],
-    }
-    if share > 0:
-        found["spoiled"] = compare_with_labels(plain, robust)
-    return found
-
-
-def compare_with_labels(
-    plain: Sequence[Mapping[str, Any]], robust: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Spoiled labels and the models that learnt from them, against the truth of the same pictures."""
-    found: dict[str, Any] = {}
-    for name, rows in (("plain", plain), ("robust", robust)):
-        scores = [(picture, s) for row in rows for picture, s in row["spoiled"].items()]
-        better = [s["model"] > s["label"] for _, s in scores]
-        found["label"] = mean_over_pictures([(picture, s["label"]) for picture, s in scores])
-        found[name] = mean_over_pictures([(picture, s["model"]) for picture, s in scores])
-        found[f"{name}_minus_label"] = mean_over_pictures(
-            [(picture, s["model"] - s["label"]) for picture, s in scores]
-        )
-        found[f"{name}_better_than_label"] = float(np.mean(better))
-    return found
-
-
-def choose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Each training's IoU on validation, the best first, and its paired difference to the plain one."""
-    plain = {row["seed"]: row["validation"] for row in rows if row["training"] == PLAIN}
-    found = {}
-    for training in TRAININGS:
-        own = [row for row in rows if row["training"] == training]
-        found[training] = {
-            "iou": float(np.mean([row["validation_iou"] for row in own])),
-            "by_seed": [row["validation_iou"] for row in own],
-            "minus_plain": mean_over_pictures(
-                [(n, v - plain[r["seed"]][n]) for r in own for n, v in r["validation"].items()]
-            ),
-        }
-    return dict(sorted(found.items(), key=lambda item: -item[1]["iou"]))
-
-
-def draw(path: Path, summary: Sequence[Mapping[str, Any]]) -> None:
-    """IoU on test, on the spoiled training pictures, and the difference with its interval."""
-
-    def line(*keys: str) -> list[tuple[float, float]]:
-        points = []
-        for found in summary:
-            value: Any = found
-            for key in keys:
-                value = value.get(key, {}) if isinstance(value, Mapping) else value
-            if isinstance(value, float):
-                points.append((100 * found["share"], value))
-        return points
-
-    save_curves(
-        path,
-        {
-            "IoU on test": {"plain": line("plain", "mean"), "robust": line("robust", "mean")},
-            "robust \N{MINUS SIGN} plain": {
-                "mean of pictures": line("robust_minus_plain", "mean"),
-                "95 % low": line("robust_minus_plain", "low"),
-                "95 % high": line("robust_minus_plain", "high"),
-            },
-            "IoU where the\nlabel is spoiled": {
-                name: line("spoiled", name, "mean") for name in ("plain", "robust", "label")
-            },
-        },
-        x_label="spoiled training labels (%)",
-    )
-
-
 def main() -> None:
     """Run everything and write what came of it."""
     parser = argparse.ArgumentParser(
@@ -318,7 +224,9 @@ def write_results(
     """JSON, and the figure beside it."""
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
     shares = sorted({row["share"] for row in rows})
-    summary = choose(rows) if arguments.choose else [compare(rows, share) for share in shares]
+    summary: Any = rank(rows, PLAIN)
+    if not arguments.choose:
+        summary = [compare(rows, share=share, plain=PLAIN, robust=ROBUST) for share in shares]
     write_json(
         path,
         {
