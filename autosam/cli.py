@@ -495,3 +495,29 @@ def relabel(
         _print_json(made.to_dict())
     else:
         print(made.sentence())
+
+
+@application.command()
+def prompts(
+    config: Annotated[Path, typer.Argument(help="YAML file of differences from the defaults.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="PNG to draw; its numbers go beside it as JSON.")
+    ] = Path("prompts.png"),
+    count: Annotated[int, typer.Option(help="Pictures to draw.", min=1)] = 8,
+    settings: Settings = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the prompts that a decoder would get, automatic and oracle, and say how right they are."""
+    from autosam.config import load_config
+    from autosam.recipes.prompt_sheets import draw_prompts
+
+    resolved = load_config(config, list(settings or ()))
+    report = draw_prompts(resolved, output, count=count, token=token, say=_say)
+    if as_json:
+        _print_json(report)
+        return
+    on_land, boxes = report["points_on_land"], report["box_iou"]
+    points = "" if on_land is None else f", {on_land:.1%} of {report['points']} points on land"
+    box = "" if boxes is None else f", box IoU {boxes:.2f}"
+    print(f"{output}: {report['source']} on {report['pictures']} pictures{points}{box}")

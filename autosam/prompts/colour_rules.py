@@ -42,7 +42,8 @@ def water_by_colour(
     Returns:
         (height, width) bool.
     """
-    lowest, highest = np.float64(low) - _ROUNDING, np.float64(high) + _ROUNDING
+    lowest = np.asarray(low, dtype=np.float64) - _ROUNDING
+    highest = np.asarray(high, dtype=np.float64) + _ROUNDING
     parts = [(lowest, highest)]
     if low[0] > high[0]:
         parts = [(lowest, np.array([2, *highest[1:]])), (np.array([-1, *lowest[1:]]), highest)]

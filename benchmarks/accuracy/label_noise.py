@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from label_noise_summary import compare, draw, rank
 
 from autosam.config import Config, config_from_dict
 from autosam.data.label_noise import add_label_noise
@@ -35,7 +36,6 @@ from autosam.recipes.encoding import embed_data
 from autosam.recipes.environment import environment
 from autosam.recipes.evaluating import evaluate_run
 from autosam.recipes.training import train_run
-from label_noise_summary import compare, draw, rank
 
 PLAIN = "bce + dice"
 TRAININGS: dict[str, dict[str, Any]] = {
@@ -140,7 +140,7 @@ def run_job(job: Job) -> dict[str, Any]:
         row[f"{part}_false_water"] = float(np.mean(dry)) if dry else None
     if "train" in row:
         labels = label_scores(job.config)
-        row["spoiled"] = {n: {"label": iou, "model": row["train"][n]} for n, iou in labels.items()}
+        row["spoiled"] = {n: {**found, "model": row["train"][n]} for n, found in labels.items()}
     row["seconds"] = round(time.perf_counter() - start, 1)
     row["processor_seconds"] = round(time.process_time() - busy, 1)
     shutil.rmtree(job.folder / "state")  # three times the weights, and the run is over
@@ -148,14 +148,15 @@ def run_job(job: Job) -> dict[str, Any]:
     return row
 
 
-def label_scores(config: Config) -> dict[str, float]:
-    """IoU of each spoiled training label with the clean one, over pictures with water."""
+def label_scores(config: Config) -> dict[str, dict[str, Any]]:
+    """How each label of a training picture with water was spoiled, and its IoU with the clean one."""
     clean = open_data(config.data).samples.select(read_split(config.data.manifest).train)
     noisy = add_label_noise(clean, share=config.data.label_noise, seed=config.seed)
     scores = {}
     for true, given in zip(clean, noisy, strict=True):
         if true.name in noisy.spoiled and (true.mask & true.valid_area).any():
-            scores[true.name] = score_mask(given.mask, true.mask, valid=true.valid)["iou"]
+            iou = score_mask(given.mask, true.mask, valid=true.valid)["iou"]
+            scores[true.name] = {"kind": noisy.spoiled[true.name], "label": iou}
     return scores
 
 

@@ -30,7 +30,7 @@ def test_queries_of_padding_alone_never_enter(multi_mask, labels, expected):
     fused = fuse_masks(OUTPUTS, multi_mask, input_labels=labels)
     assert fused.shape == (2, 1, 2, 3)
     torch.testing.assert_close(
-        fused, torch.tensor(expected)[:, None, None, None].expand(2, 1, 2, 3)
+        fused, torch.tensor(expected, dtype=torch.float32)[:, None, None, None].expand(2, 1, 2, 3)
     )
 
 

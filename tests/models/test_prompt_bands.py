@@ -13,11 +13,11 @@ from autosam.models.imagenet import lite0_weights
 from autosam.models.prompt_network import FARTHEST, PromptNetwork, build_prompt_network
 
 
-def build(network: str = "light", *bands: str, side: int = 64, weights: str = "") -> PromptNetwork:
+def build(network: str = "light", *bands: str, side: int = 32, weights: str = "") -> PromptNetwork:
     """From one seed, as it would be with other bands."""
     torch.manual_seed(3)
     settings = PromptSettings(network=network, side=side, bands=bands, weights=weights)
-    return build_prompt_network(settings, grid=8, channels=16)
+    return build_prompt_network(settings, grid=8, channels=8)
 
 
 def widened(network: PromptNetwork, plain: PromptNetwork) -> dict[str, nn.Parameter]:
@@ -31,22 +31,20 @@ def widened(network: PromptNetwork, plain: PromptNetwork) -> dict[str, nn.Parame
     [
         ("light", 1),
         ("hardnet39ds", 1),
-        ("hardnet68", 1),
         ("resnet18", 1),
-        ("convnext_atto", 1),
         ("repvgg_a0", 2),  # two layers read the picture side by side
     ],
 )
 def test_it_starts_as_its_rgb_self_and_learns_from_the_bands_at_once(name, layers):
     plain, network = build(name).eval(), build(name, "nir", "dem").eval()
-    pixels = torch.randn(2, 3, 64, 64)
-    bands = 3 + 2 * torch.randn(2, 2, 64, 64)
+    pixels = torch.randn(2, 3, 32, 32)
+    bands = 3 + 2 * torch.randn(2, 2, 32, 32)
     with torch.no_grad():
         expected = plain(pixels)
     prompt = network(pixels, bands)
-    assert expected.std() > 0.01
-    torch.testing.assert_close(prompt, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(network(pixels, -7 * bands), expected, atol=1e-6, rtol=0)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(prompt, expected, atol=1e-7, rtol=1e-5)
+    torch.testing.assert_close(network(pixels, -7 * bands), expected, atol=1e-7, rtol=1e-5)
     prompt.square().mean().backward()
     grown = widened(network, plain)
     assert len(grown) == layers
@@ -143,43 +141,45 @@ def test_statistics_that_do_not_fit_are_refused(mean, std):
         build("light").set_band_statistics([], [])
 
 
-@pytest.mark.parametrize("shape", [None, (2, 1, 64, 64), (1, 2, 64, 64), (2, 2, 32, 32)])
+@pytest.mark.parametrize("shape", [None, (2, 1, 32, 32), (1, 2, 32, 32), (2, 2, 64, 64)])
 def test_bands_that_are_absent_or_of_another_shape_are_refused_by_name(shape):
     network = build("light", "nir", "thermal")
     bands = None if shape is None else torch.zeros(shape)
     words = r"must be \(2, 2, 64, 64\) for a network that reads nir, thermal, got"
     with pytest.raises(ModelError, match=words):
-        network(torch.zeros(2, 3, 64, 64), bands)
+        network(torch.zeros(2, 3, 32, 32), bands)
 
 
 def test_bands_for_a_network_that_reads_none_are_refused():
     with pytest.raises(ModelError, match=r"None for a network that reads no bands, got \(1, 1, "):
-        build("light")(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))
+        build("light")(torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32))
 
 
 def test_what_only_a_band_shows_is_learnt():
     network = build("light", "thermal").train()
-    columns = torch.arange(64).expand(4, 1, 64, 64)
-    cold = (columns < torch.tensor([16, 28, 40, 52]).view(4, 1, 1, 1)).float()
+    columns = torch.arange(32).expand(4, 1, 32, 32)
+    cold = (columns < torch.tensor([8, 14, 20, 26]).view(4, 1, 1, 1)).float()
     network.set_band_statistics([18.0], [4.0])
-    pixels = torch.randn(4, 3, 64, 64)
-    bands = 22 - 8 * cold + torch.randn(4, 1, 64, 64)
-    target = functional.avg_pool2d(cold, 8).gt(0.5).float()
+    pixels = torch.randn(4, 3, 32, 32)
+    bands = 22 - 8 * cold + torch.randn(4, 1, 32, 32)
+    target = functional.avg_pool2d(cold, 4).gt(0.5).float()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range(20):
         logits = 10 * network(pixels, bands).mean(1, keepdim=True)
         loss = functional.binary_cross_entropy_with_logits(logits, target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    predicted = 10 * network(pixels, bands).mean(1, keepdim=True) > 0
-    intersection = (predicted & target.bool()).sum()
-    assert float(intersection / (predicted | target.bool()).sum()) > 0.85
+    with torch.no_grad():
+        predicted = 10 * network(pixels, bands).mean(1, keepdim=True) > 0
+        blind = 10 * network(pixels, torch.full_like(bands, 18)).mean(1, keepdim=True) > 0
+    assert (predicted == target.bool()).float().mean() > 0.95
+    assert (blind == target.bool()).float().mean() < 0.9
 
 
 def test_half_precision_reads_bands_too():
     network = build("light", "dem").eval()
     network.set_band_statistics([1500.0], [20.0])
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        prompt = network(torch.randn(1, 3, 64, 64), torch.full((1, 1, 64, 64), 1e5))
+        prompt = network(torch.randn(1, 3, 32, 32), torch.full((1, 1, 32, 32), 1e5))
     assert prompt.isfinite().all()
