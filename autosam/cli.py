@@ -521,3 +521,51 @@ def prompts(
     points = "" if on_land is None else f", {on_land:.1%} of {report['points']} points on land"
     box = "" if boxes is None else f", box IoU {boxes:.2f}"
     print(f"{output}: {report['source']} on {report['pictures']} pictures{points}{box}")
+
+
+@application.command()
+def push(
+    source: Annotated[
+        Path, typer.Argument(help="A finished run, images/ with masks/, or a dataset's folder.")
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the hub; made if need be.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Only those whom you let may see it.")
+    ] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="For a run: the SAM goes along.")
+    ] = False,
+    split: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="For a dataset: a split manifest that divides it."),
+    ] = None,
+    licence: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="For a dataset: the hub's word for its licence, e.g. cc-by-4.0."),
+    ] = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Upload a run or a dataset to the hub: autosam push runs/rivers OWNER/NAME.
+
+    A dataset becomes parquet files with the columns image, label, name and perhaps valid, and a card. JPEG
+    files go up as they are, with the place and camera that they may tell.
+    """
+    from autosam.recipes.publishing import push as push_folder
+
+    pushed = push_folder(
+        source,
+        repository,
+        private=private,
+        bundle=bundle,
+        split=split,
+        licence=licence,
+        token=token,
+        say=_say,
+    )
+    if as_json:
+        _print_json(pushed.to_dict())
+    else:
+        print(pushed.sentence())

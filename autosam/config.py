@@ -126,6 +126,10 @@ class PromptSettings:
             self.side,
             "Try 256, 352 or 512.",
         )
+        _check(
+            len(set(self.bands)) == len(self.bands), "prompt.bands", "name each band once",
+            list(self.bands), "Remove one.",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

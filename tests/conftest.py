@@ -1,6 +1,7 @@
 """No network, one seed, and the few things that many tests need."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,6 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import pytest
 import torch
+
+# In importlib mode the folder of a test is not on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback_hub import loopback_hub
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -69,3 +75,10 @@ def tiny_sam(tiny_sam_folder: Path):
     from autosam.models.sam import load_sam
 
     return load_sam(str(tiny_sam_folder))
+
+
+@pytest.fixture
+def hub():
+    """A hub on this machine, for one test."""
+    with loopback_hub() as hub:
+        yield hub

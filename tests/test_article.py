@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
+from scipy import ndimage
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 from transformers import SamModel
@@ -27,6 +28,7 @@ from autosam.models.sam_processor import load_processor
 from autosam.training.losses import dice_loss
 
 BOTH = pytest.mark.parametrize("prompt_type", [PromptType.CONTROL_POINTS, PromptType.BOUNDING_BOX])
+SIZES = {"image_size": 64, "mask_size": 32}
 LOSS = monai.losses.DiceCELoss(sigmoid=True, squared_pred=True, reduction="mean")
 """The notebook's."""
 
@@ -52,6 +54,15 @@ def rectangle(shape=(64, 64), *, top=16, bottom=48, left=8, right=40):
     mask = np.zeros(shape, dtype=bool)
     mask[top:bottom, left:right] = True
     return mask
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Two threads of so small a model wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +106,8 @@ def test_batches_have_the_shapes_that_the_notebook_recorded():
         "input_boxes": (2, 1, 4),
         "ground_truth_mask": (2, 256, 256),
     }
-    assert "input_boxes" not in points and "input_points" not in boxes
+    assert "input_boxes" not in points
+    assert "input_points" not in boxes
     assert points["ground_truth_mask"].unique().tolist() == [0, 1]
 
 
@@ -107,50 +119,53 @@ def test_prompts_lie_on_the_water_whatever_the_sizes_and_proportions(
     """There and back: from the mask to the processor's square, and from there to the picture."""
     mask = rectangle((60, 96), top=15, bottom=30, left=48, right=72)
     shared = {"image_size": image_size, "mask_size": mask_size, "training": False}
-    settings = {"num_positive": 8, "num_negative": 4, "erode": False, **shared}
-    item = SAMDataset(lakes(mask), processor, **settings)[0]
-    x, y = ((item["input_points"][:, 0].numpy() + 0.5) * np.array([96, 60]) / 64).T
-    kept = item["input_labels"][:, 0].numpy()
-    assert (kept == 1).sum() >= 3 and (kept == 0).sum() >= 1
-    found = mask[y.astype(int), x.astype(int)]
-    np.testing.assert_array_equal(found[kept >= 0], kept[kept >= 0])
+    points = SAMDataset(lakes(mask), processor, num_positive=8, num_negative=8, **shared)[0]
+    labels = points["input_labels"][:, 0].numpy()
+    assert {0, 1} <= set(labels)
+    # The processor scales indices and not middles, which is up to half a pixel of its square.
+    x, y = ((points["input_points"][:, 0].numpy() + 0.5) * np.array([96, 60]) / 64).astype(int).T
+    for label, area in ((1, mask), (0, ~mask)):
+        near = ndimage.binary_dilation(area)
+        assert near[y[labels == label], x[labels == label]].all()
     box = SAMDataset(lakes(mask), processor, "bbox", **shared)[0]["input_boxes"][0].numpy()
     inside = (box + 0.5) * np.array([96, 60, 96, 60]) / 64
-    cell = np.array([96, 60, 96, 60]) / min(image_size, mask_size, 64)
-    assert (np.abs(inside - np.array([48, 15, 72, 30])) <= cell).all(), inside
+    assert np.abs(inside - np.array([48, 15, 72, 30])).max() <= 1.5, inside
 
 
 def test_a_picture_of_1024_is_asked_at_the_same_places_as_one_of_256():
-    """The reference's are four times too near to the corner; ours differ by where in a cell the point lies."""
+    """The reference's are four times too near to the corner; ours move to the middle of their cell."""
     rows = lakes(rectangle((256, 256), top=100, bottom=200, left=60, right=220))
     base = load_processor("base")
-    small = SAMDataset(rows, base, image_size=256)[0]["input_points"]
-    large = SAMDataset(rows, base, image_size=1024)[0]["input_points"]
+    small, large = (SAMDataset(rows, base, image_size=side)[0] for side in (256, 1024))
+    kept = large["input_labels"] == 1
+    assert kept.any()
+    large, small = large["input_points"][kept], small["input_points"][kept]
     torch.testing.assert_close(large, small + 1.5)
-    assert large.min() > 4 * 60
+    assert (large > torch.tensor([4 * 60, 4 * 100])).all()
 
 
 def test_one_query_a_point_gives_one_mask_each(processor, tiny_sam_folder):
-    item = SAMDataset(lakes(rectangle()), processor, num_negative=1)[0]
+    item = SAMDataset(lakes(rectangle()), processor, num_negative=1, image_size=64)[0]
     model = SamModel.from_pretrained(tiny_sam_folder).eval()
     with torch.no_grad():
         outputs = forward_pass(
             model, {k: v[None] for k, v in item.items()}, PromptType.CONTROL_POINTS
         )
     assert outputs.pred_masks.shape == (1, 4, 1, 16, 16)
-    assert item["input_labels"][:, 0].tolist() == [1, 1, 1, 0]
+    assert {0, 1} <= set(item["input_labels"][:, 0].tolist())
 
 
 def test_fewer_points_than_asked_for_are_padded_and_batched_with_others(processor):
-    tiny = rectangle(top=30, bottom=32, left=30, right=32)
-    rows = lakes(tiny, rectangle(top=0, bottom=64, left=0, right=64))
-    (batch,) = DataLoader(
-        SAMDataset(rows, processor, num_positive=2, num_negative=2, mask_size=64), batch_size=2
-    )
+    pixel = rectangle(top=30, bottom=31, left=30, right=31)
+    rows = lakes(pixel, rectangle(top=0, bottom=64, left=0, right=64))
+    dataset = SAMDataset(rows, processor, num_positive=4, image_size=64, mask_size=64)
+    (batch,) = DataLoader(dataset, batch_size=2)
     labels, points = batch["input_labels"][..., 0], batch["input_points"][:, :, 0]
-    assert labels.tolist() == [[1, 0, 0, -10], [1, 1, -10, -10]]
+    few, more = (labels == 1).sum(dim=1).tolist()
+    assert few == 1 < more
+    assert labels[0].tolist() == [1, -10, -10, -10]
     assert (points[labels == -10] == 0).all()
-    assert (points[labels != -10] > 0).any(dim=1).all()
+    assert (points[labels == 1] > 0).any(dim=1).all()
 
 
 @BOTH
@@ -160,7 +175,8 @@ def test_a_tile_without_water_is_an_item_like_others(processor, tiny_sam_folder,
     (batch,) = DataLoader(dataset, batch_size=2)
     assert batch["ground_truth_mask"][0].sum() == 0
     if prompt_type == PromptType.CONTROL_POINTS:
-        assert (batch["input_labels"][0] == -10).all() and (batch["input_points"][0] == 0).all()
+        assert (batch["input_labels"][0] == -10).all()
+        assert (batch["input_points"][0] == 0).all()
     else:
         assert batch["input_boxes"][0].tolist() == [[0, 0, 63, 63]]
     model = SamModel.from_pretrained(tiny_sam_folder)
@@ -170,7 +186,8 @@ def test_a_tile_without_water_is_an_item_like_others(processor, tiny_sam_folder,
     loss.backward()
     assert loss.isfinite()
     gradients = [p.grad for p in model.mask_decoder.parameters() if p.grad is not None]
-    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_labels_of_any_scale_and_size_are_read_alike(processor):
@@ -211,8 +228,9 @@ def test_prompts_follow_from_seed_epoch_and_index(processor, prompt_type):
     other = SAMDataset(rows, processor, prompt_type, seed=4)
     drawn = first[0][key]
     np.random.random()  # the library's own generators do not matter
-    assert torch.equal(drawn, again[0][key]) and torch.equal(drawn, first[0][key])
-    assert not torch.equal(drawn, other[0][key]) and not torch.equal(drawn, first[1][key])
+    assert all(torch.equal(drawn, same[0][key]) for same in (first, again))
+    assert not torch.equal(drawn, other[0][key])
+    assert not torch.equal(drawn, first[1][key])
     first.set_epoch(1)
     assert not torch.equal(drawn, first[0][key])
     first.set_epoch(0)
@@ -220,9 +238,9 @@ def test_prompts_follow_from_seed_epoch_and_index(processor, prompt_type):
 
 
 def test_training_boxes_move_both_ways_alike_and_validation_boxes_not_at_all(processor):
-    mask = rectangle((256, 256), top=80, bottom=180, left=60, right=200)
-    exact = torch.tensor([60.0, 80.0, 199.0, 179.0]) * 64 / 256  # as the processor scales them
-    settings = {"prompt_type": "bbox", "image_size": 256}
+    mask = rectangle((128, 128), top=40, bottom=90, left=30, right=100)
+    exact = torch.tensor([30.0, 40.0, 99.0, 89.0]) / 2  # as the processor scales them
+    settings = {"prompt_type": "bbox", "image_size": 128, "mask_size": 128}
     validation = SAMDataset(lakes(mask, split="validation"), processor, **settings)
     training = SAMDataset(lakes(mask), processor, **settings)
     boxes = []
@@ -231,23 +249,27 @@ def test_training_boxes_move_both_ways_alike_and_validation_boxes_not_at_all(pro
         boxes.append(training[0]["input_boxes"][0])
     validation.set_epoch(7)
     torch.testing.assert_close(validation[0]["input_boxes"][0], exact)
-    moves = (torch.stack(boxes) - exact) * 256 / 64
+    moves = (torch.stack(boxes) - exact) * 2
     assert 9 < moves.abs().max() <= 10 + 1e-4
-    # Uniform in -10..10 has a standard error of 0.33; the article's -10..9 would lie at -0.5.
-    assert moves.mean().abs() < 0.5 and moves.mean(dim=0).abs().max() < 1.3
+    # Of 300 x 4 numbers uniform in -10..10 the mean has an error of 0.17; the article's lies at -0.5.
+    assert moves.mean().abs() < 0.35
+    assert moves.mean(dim=0).abs().max() < 1.3
     assert moves.std(dim=0).min() > 5
 
 
 def test_each_pass_has_another_order_and_other_prompts_also_in_workers(hub, tiny_sam_folder):
     def passes(**settings):
-        loader = get_dataloader(hub["train"], str(tiny_sam_folder), 2, mask_size=64, **settings)
+        sizes = {"image_size": 64, "mask_size": 64}
+        loader = get_dataloader(hub["train"], str(tiny_sam_folder), 2, **sizes, **settings)
         return [torch.cat([b["input_points"] for b in loader]) for _ in range(2)], loader
 
     (first, second), loader = passes()
-    assert first.shape == (6, 3, 1, 2) and len(loader) == 3
+    assert first.shape == (6, 3, 1, 2)
+    assert len(loader) == 3
     assert not torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
     (in_worker, then), _ = passes(workers=1)
-    assert torch.equal(first, in_worker) and torch.equal(second, then)
+    assert torch.equal(first, in_worker)
+    assert torch.equal(second, then)
     loader.dataset.set_epoch(0)
     again = torch.cat([b["input_points"] for b in loader])
     assert torch.equal(first, again)
@@ -256,7 +278,7 @@ def test_each_pass_has_another_order_and_other_prompts_also_in_workers(hub, tiny
 
 def test_validation_reads_one_tile_at_a_time_in_order_always_alike(hub, tiny_sam_folder):
     loader = get_dataloader(hub["validation"], str(tiny_sam_folder), batch_size=5, mask_size=64)
-    one, two = ([batch for batch in loader] for _ in range(2))
+    one, two = (list(loader) for _ in range(2))
     assert [len(batch["pixel_values"]) for batch in one] == [1, 1]
     for index, (before, after) in enumerate(zip(one, two, strict=True)):
         label = np.array(hub["validation"][index]["label"])
@@ -414,7 +436,7 @@ def load_frozen(sam):
 def training_loop(hub, sam, folder, prompt_type, rates, resume=False):
     """One epoch for each learning rate, with validation; the best model and the last state are kept."""
     accelerator = accelerate.Accelerator(cpu=True)
-    settings = {"prompt_type": prompt_type, "mask_size": 32, "seed": 5}
+    settings = {"prompt_type": prompt_type, **SIZES, "seed": 5}
     train = get_dataloader(hub["train"], str(sam), 3, **settings)
     validation = get_dataloader(hub["validation"], str(sam), 3, **settings)
     model = load_frozen(sam)
@@ -465,12 +487,14 @@ def test_the_notebooks_loop_trains_the_decoder_and_nothing_else(
     hub, tiny_sam_folder, tmp_path, prompt_type
 ):
     losses, model = training_loop(hub, tiny_sam_folder, tmp_path, prompt_type, [1e-3, 1e-3])
-    assert len(losses) == 2 and all(np.isfinite(losses))
+    assert len(losses) == 2
+    assert all(np.isfinite(losses))
     before = SamModel.from_pretrained(tiny_sam_folder).state_dict()
     changed = {
         name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed and all(name.startswith("mask_decoder.") for name in changed)
+    assert changed
+    assert all(name.startswith("mask_decoder.") for name in changed)
     assert any("output_hypernetworks_mlps.0" in name for name in changed)
 
 
@@ -484,7 +508,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(
         assert np.argmin(losses) == best
     model = SamModel.from_pretrained(tiny_sam_folder)
     safetensors.torch.load_model(model, tmp_path / "best.safetensors")
-    validation = get_dataloader(hub["validation"], str(tiny_sam_folder), mask_size=32, seed=5)
+    validation = get_dataloader(hub["validation"], str(tiny_sam_folder), **SIZES, seed=5)
     assert validation_loss(model, validation) == pytest.approx(min(losses), rel=1e-6)
 
 
@@ -507,19 +531,18 @@ def test_a_resumed_loop_ends_where_an_uninterrupted_one_does(
 @BOTH
 def test_a_picture_is_learnt_by_heart(tiny_sam_folder, prompt_type):
     model = load_frozen(tiny_sam_folder)
-    loader = get_dataloader(
-        lakes(rectangle()), str(tiny_sam_folder), prompt_type=prompt_type, mask_size=16
-    )
+    rows = lakes(rectangle(), split="validation")  # so that boxes stay
+    loader = get_dataloader(rows, str(tiny_sam_folder), prompt_type=prompt_type, **SIZES)
+    (batch,) = loader
     optimiser = AdamW(model.mask_decoder.parameters(), lr=3e-3)
     losses = []
-    for _ in range(60):
-        for batch in loader:
-            loss = loss_of(model, batch, loader.dataset)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-    assert np.mean(losses[-5:]) < 0.4 * losses[0], (losses[0], losses[-5:])
+    for _ in range(40):
+        loss = loss_of(model, batch, loader.dataset)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert max(losses[-5:]) < 0.5 * losses[0], (losses[0], losses[-5:])
 
 
 @pytest.mark.usefixtures("_fresh_accelerate")
@@ -552,4 +575,4 @@ def test_the_notebooks_own_loader_function_runs_on_our_names(hub, tiny_sam_folde
         assert masks.squeeze(1).shape == (3, 16, 16)
         fused = fuse_masks(outputs, train.dataset.multi_mask)
         torch.testing.assert_close(fused, masks)
-    assert sets[0].training and not sets[1].training
+    assert [part.training for part in sets] == [True, False]

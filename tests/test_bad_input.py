@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from autosam.cli import run
 
@@ -448,8 +449,137 @@ CASES = {
 }
 
 
-def test_the_table_is_long_enough():
-    assert len(CASES) >= 45
+def without_water(folder: Path) -> None:
+    for mask in (folder / "masks").iterdir():
+        Image.fromarray(np.zeros((40, 48), np.uint8)).save(mask)
+
+
+def with_band(folder: Path, size=(40, 48), mode="L", names=("a", "b", "c", "d")) -> None:
+    for name in names:
+        picture(folder / "nir" / f"{name}.png", size, mode)
+
+
+def oracle_run(place) -> Path:
+    """The trained run, as if its prompts came from the true mask."""
+    folder = place.copy_run()
+    description = json.loads((folder / "config.json").read_text())
+    description["config"] |= {"method": "zero-shot"}
+    description["config"]["geometric"] = {"kind": "box", "source": "oracle"}
+    description["method"] = "zero-shot"
+    (folder / "config.json").write_text(json.dumps(description))
+    save_file({}, folder / "model.safetensors")
+    return folder
+
+
+DECODER, BANDED = "method=decoder", "prompt.bands=[nir]"
+PROMPT_CASES = {
+    # settings of prompts
+    "unknown kind of prompt": (lambda p: p.train("geometric.kind=pionts"), "Did you mean 'points'"),
+    "points without points": (
+        lambda p: p.train("geometric.positive=0"),
+        "be 1 or more to prompt with points, got 0",
+    ),
+    "fewer than no points": (lambda p: p.train("geometric.negative=-1"), r"in 0\.\.100, got -1"),
+    "half a box away": (lambda p: p.train("geometric.perturbation=0.5"), r"in 0\.\.0\.5, got 0.5"),
+    "unknown fusion": (lambda p: p.train("geometric.fusion=media"), "geometric.fusion"),
+    "best by a stale head": (
+        lambda p: p.train(DECODER, "geometric.fusion=best"),
+        r"got 'best'\. Set train\.iou_head=true",
+    ),
+    "points for each component": (
+        lambda p: p.train(DECODER, "geometric.components=each"),
+        "one unless the prompt is a box",
+    ),
+    "clicks without end": (lambda p: p.train("train.simulated_corrections=99"), "got 99"),
+    "a bank of less than nothing": (lambda p: p.train("train.ignore_bank=-1"), "train.ignore_bank"),
+    # coarse masks
+    "coarse rule that is none": (
+        lambda p: p.train(DECODER, "coarse.source=hvs"),
+        "hsv, index, thermal or a trained run, got 'hvs'",
+    ),
+    "coarse run that is no run": (
+        lambda p: p.train(DECODER, f"coarse.source={p.sam}"),
+        "not written by autosam",
+    ),
+    "coarse run on the hub, offline": (
+        lambda p: p.train(DECODER, "coarse.source=someone/rivers"),
+        "someone/rivers",
+    ),
+    "coarse run that is an oracle": (
+        lambda p: p.train(DECODER, f"coarse.source={oracle_run(p)}"),
+        "coarse run must not prompt from the true mask",
+    ),
+    "unknown index": (lambda p: p.train("coarse.index=nwdi"), "Did you mean 'ndwi'"),
+    "threshold in words": (lambda p: p.train("coarse.threshold=warm"), "otsu or a number"),
+    "components above the picture": (lambda p: p.train("coarse.minimum_area=2"), "minimum_area"),
+    "erosion the other way": (lambda p: p.train("coarse.erosions=-2"), r"in 0\.\.50, got -2"),
+    "index without its band": (
+        lambda p: bad_data(p, lambda f: None, DECODER, "coarse.source=index"),
+        "nir",
+    ),
+    "heat that synthetic scenes have not": (
+        lambda p: p.train(DECODER, "coarse.source=thermal"),
+        "thermal",
+    ),
+    "colours of no water": (lambda p: bad_data(p, without_water, DECODER), "water"),
+    # bands
+    "band without a folder": (lambda p: bad_data(p, lambda f: None, BANDED), "nir"),
+    "band that one picture lacks": (
+        lambda p: bad_data(p, lambda f: with_band(f, names="abc"), BANDED),
+        "d",
+    ),
+    "band of another size": (
+        lambda p: bad_data(p, lambda f: with_band(f, (20, 20)), BANDED),
+        r"\(20, 20\)|20 x 20",
+    ),
+    "band in colours": (
+        lambda p: bad_data(p, lambda f: with_band(f, mode="RGB"), BANDED),
+        "one channel",
+    ),
+    "band twice": (lambda p: p.train("prompt.bands=[nir, nir]"), "nir"),
+    "band that is a path": (lambda p: p.train("prompt.bands=['../nir']"), "nir"),
+    "folder of a band that nothing reads": (
+        lambda p: p.predict(picture(p.folder / "a.png"), more=["--band", "nir=here"]),
+        "got 'nir'",
+    ),
+    "band without a folder to look in": (
+        lambda p: p.predict(picture(p.folder / "a.png"), more=["--band", "nir"]),
+        "NAME=FOLDER, got 'nir'",
+    ),
+    # prompts of a finished run
+    "unknown prompts to judge by": (
+        lambda p: ["evaluate", str(p.trained), "--prompt", "boxes", "-o", str(p.out)],
+        "Did you mean 'box'",
+    ),
+    "prompts from nowhere": (
+        lambda p: ["evaluate", str(p.trained), "--prompt", "box", "-o", str(p.out)],
+        "must come from a coarse mask, got a model",
+    ),
+    "prompts from two places": (
+        lambda p: ["evaluate", str(p.trained), "--oracle", "--coarse-from", str(p.trained)],
+        "must come from one place",
+    ),
+    "prompts from a run that is not there": (
+        lambda p: p.predict(picture(p.folder / "a.png"), more=["--coarse-from", "no/run/here"]),
+        "no/run/here",
+    ),
+    "a hundred clicks": (lambda p: ["evaluate", str(p.trained), "--clicks", "100"], "clicks"),
+    "masking by an oracle": (
+        lambda p: p.predict(picture(p.folder / "a.png"), model=oracle_run(p)),
+        "must not come from the true mask",
+    ),
+    "prompts of a method without": (
+        lambda p: ["prompts", str(p.config), "-o", str(p.folder / "p.png")],
+        "prompted by points, boxes or masks, got 'autosam'",
+    ),
+    "prompts of no configuration": (lambda p: ["prompts", "nowhere.yaml"], "nowhere.yaml"),
+}
+CASES |= PROMPT_CASES
+
+
+def test_the_tables_are_long_enough():
+    assert len(CASES) - len(PROMPT_CASES) >= 45
+    assert len(PROMPT_CASES) >= 25
 
 
 @pytest.mark.parametrize("name", CASES)

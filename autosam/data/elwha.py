@@ -1,7 +1,7 @@
 """The Elwha river dataset: tiles of an orthophoto, from the hub, a saved folder or parquet files.
 
-Any dataset of the same columns can be read: ``image``, and if present ``label`` and ``name``; and a
-column for each band that is asked for.
+Any dataset of the same columns can be read: ``image``, and if present ``label``, ``name`` and ``valid``
+(pictures, zero = ignore); and a column for each band that is asked for.
 """
 
 import copy
@@ -79,7 +79,7 @@ def parse_tile_name(name: str) -> TileName:
 def load_elwha(
     source: PathLike,
     *,
-    split: Literal["train", "validation"],
+    split: Literal["train", "validation", "test"],
     bands: Sequence[str] = (),
     token: str | None = None,
     revision: str | None = None,
@@ -89,7 +89,7 @@ def load_elwha(
     Args:
         source: A hub id such as stodoran/elwha-segmentation-v1, a folder written by
             ``DatasetDict.save_to_disk``, or a folder of parquet files as on the hub.
-        split: Which part.
+        split: Which part; the published datasets have no test.
         bands: Names of columns of one channel each, which the published dataset lacks.
         token: For a private dataset; otherwise HF_TOKEN or the stored login is used.
         revision: Branch, tag or commit on the hub.
@@ -110,7 +110,8 @@ class ElwhaDataset(Sequence[Sample]):
     kept in `repeated`. Labels of any size are brought to their tile's by the nearest pixel.
 
     Args:
-        rows: A ``datasets.Dataset`` with the column ``image`` and perhaps ``label``, ``name`` and bands.
+        rows: A ``datasets.Dataset`` with the column ``image`` and perhaps ``label``, ``name``, ``valid`` and
+            bands.
         split: Names the tiles when the data does not: "train_00012".
         source: What messages call the data.
         bands: Names of columns of one channel each; see `read_band`.
@@ -121,10 +122,11 @@ class ElwhaDataset(Sequence[Sample]):
 
     def __init__(self, rows: Any, *, split: str, source: str, bands: Sequence[str] = ()) -> None:
         columns = rows.column_names
-        self.bands = check_band_names(bands, taken=("image", "label", "name"))
+        self.bands = check_band_names(bands, taken=("image", "label", "name", "valid"))
         _check_columns(columns, self.bands, source)
         self.source, self.split = source, split
         self.labelled = "label" in columns
+        areas = ("valid",) if _holds_pictures(rows, "valid") else ()
         every = _names(rows, split, source)
         first = {name: index for index, name in reversed(list(enumerate(every)))}
         self._indices = sorted(first.values())
@@ -135,7 +137,7 @@ class ElwhaDataset(Sequence[Sample]):
                 "%s: %d names repeat; their first rows are kept", source, len(self.repeated)
             )
         self._named = "name" in columns
-        self._rows = _undecoded(rows, source, ("image", "label", *self.bands))
+        self._rows = _undecoded(rows, source, ("image", "label", *areas, *self.bands))
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -156,6 +158,16 @@ class ElwhaDataset(Sequence[Sample]):
         """Of the tiles, in order, without reading a picture."""
         return list(self._names)
 
+    def encoded_image(self, index: int) -> bytes:
+        """The picture's file as it is stored.
+
+        Raises:
+            DataError: There is none.
+        """
+        where = f"{self._names[index]} of {self.source}"
+        content = _content(self._rows[self._indices[index]]["image"], "image", where)
+        return content if isinstance(content, bytes) else content.read_bytes()
+
     @property
     def tile_names_known(self) -> bool:
         """True when every name tells its tile's place and date."""
@@ -170,14 +182,17 @@ class ElwhaDataset(Sequence[Sample]):
             mask = _water(values, picture.image.shape[:2], where)
         contents = {band: _content(row[band], band, where) for band in self.bands}
         bands, valid = read_bands(contents, picture.image.shape[:2], sample=where)
-        if picture.valid is not None:
-            valid = picture.valid if valid is None else picture.valid & valid
+        areas = [area for area in (picture.valid, valid) if area is not None]
+        if row.get("valid") is not None:
+            content = _content(row["valid"], "valid", where)
+            values = read_labels(content, name=f"valid area of {where}")
+            areas.append(_at_tile_size(values != 0, picture.image.shape[:2], where, "valid area"))
         tile = parse_tile_name(name) if _TILE_NAME.fullmatch(name) else None
         return Sample(
             name=name,
             image=picture.image,
             mask=mask,
-            valid=valid,
+            valid=np.logical_and.reduce(areas) if areas else None,
             place=tile.place if tile else None,
             date=tile.date if tile else None,
             bands=bands,
@@ -185,7 +200,7 @@ class ElwhaDataset(Sequence[Sample]):
 
 
 def _check_columns(columns: Sequence[str], bands: Sequence[str], source: str) -> None:
-    others = sorted(set(columns) - {"image", "label", "name", *bands})
+    others = sorted(set(columns) - {"image", "label", "name", "valid", *bands})
     if "image" not in columns or ("label" not in columns and others):
         raise DataError(
             "dataset must have the columns 'image' and 'label' (and perhaps 'name'), "
@@ -197,6 +212,13 @@ def _check_columns(columns: Sequence[str], bands: Sequence[str], source: str) ->
             f"dataset must have a column for band {missing[0]!r}, got {', '.join(columns)} ({source}). "
             "Add it with add_column, or leave the band out."
         )
+
+
+def _holds_pictures(rows: Any, column: str) -> bool:
+    """Whether there is such a column, and it was declared as pictures."""
+    from datasets import Image
+
+    return column in rows.column_names and isinstance(rows.features[column], Image)
 
 
 def _names(rows: Any, split: str, source: str) -> list[str]:
@@ -250,16 +272,21 @@ def _water(values: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     1 river, 2 river bank; Buscombe 2023), of which only the river is water.
     """
     mask: np.ndarray = values == 1 if values.max() == 2 else values != 0
-    if mask.shape == size:
-        return mask
-    (label_height, label_width), (height, width) = mask.shape, size
+    return _at_tile_size(mask, size, where, "label")
+
+
+def _at_tile_size(area: np.ndarray, size: tuple[int, int], where: str, kind: str) -> np.ndarray:
+    """(height, width) bool at the tile's size, by the nearest pixel."""
+    if area.shape == size:
+        return area
+    (label_height, label_width), (height, width) = area.shape, size
     # Sides are rounded to whole pixels, so their ratios agree only to one label pixel.
     if abs(label_height * width - label_width * height) > max(height, width):
         raise DataError(
-            f"label must have its tile's proportions {size}, got {mask.shape} ({where}). "
+            f"{kind} must have its tile's proportions {size}, got {area.shape} ({where}). "
             "Check that both show the same tile."
         )
     resized: np.ndarray = cv2.resize(
-        mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+        area.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
     )
     return resized.astype(bool)

@@ -96,6 +96,10 @@ class FolderDataset(Sequence[Sample]):
         """Of the samples, in order, without reading a picture."""
         return tuple(entry.name for entry in self._entries)
 
+    def encoded_image(self, index: int) -> bytes:
+        """The picture's file as it is."""
+        return self._entries[index].image.read_bytes()
+
     @property
     def labelled(self) -> bool:
         """True when the samples have masks."""

@@ -134,7 +134,7 @@ def _kept_apart(parts: Mapping[str, Sequence[str]], groups: Mapping[str, str], s
         train=tuple(train),
         validation=tuple(validation),
         test=tuple(parts["test"]),
-        unused=tuple(name for name in groups if name not in kept),
+        unused=tuple(sorted(name for name in groups if name not in kept)),
         groups=dict(groups),
         seed=seed,
     )

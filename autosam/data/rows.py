@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autosam.errors import AccessError, AutoSamError, DataError, MissingPathError
-from autosam.files import PathLike
+from autosam.files import PathLike, read_json
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -17,6 +17,7 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 _PART_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
 }
 
 
@@ -25,7 +26,7 @@ def open_rows(source: PathLike, *, split: str, token: str | None, revision: str 
 
     Args:
         source: A hub id, a folder written by ``save_to_disk``, or a folder of parquet files.
-        split: "train" or "validation".
+        split: "train", "validation" or "test", which the published datasets lack.
         token: For a private dataset; otherwise HF_TOKEN or the stored login is used.
         revision: Branch, tag or commit on the hub.
 
@@ -39,7 +40,7 @@ def open_rows(source: PathLike, *, split: str, token: str | None, revision: str 
     """
     if split not in _PART_WORDS:
         raise DataError(
-            f"split must be 'train' or 'validation', got {split!r}. These are the published parts."
+            f"split must be 'train', 'validation' or 'test', got {split!r}. Name one of these."
         )
     folder = Path(source).expanduser()
     if str(source) and folder.is_dir():
@@ -53,6 +54,22 @@ def open_rows(source: PathLike, *, split: str, token: str | None, revision: str 
             f"dataset must be a folder or a hub id (owner/name), got {str(source)!r}. Check the path."
         )
     return _hub_rows(str(source), split, token, revision)
+
+
+def parts_of(folder: Path) -> tuple[str, ...]:
+    """Which parts a dataset's folder holds, in their order, by its file names; none if it is no dataset.
+
+    Raises:
+        DataError: The description of a saved dataset is damaged.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        return tuple(part for part in _PART_WORDS if (folder / part).is_dir())
+    if (folder / "state.json").is_file():
+        state = read_json(folder / "state.json", what="description of a saved dataset")
+        saved = state.get("_split") if isinstance(state, dict) else None
+        return tuple(part for part in _PART_WORDS if part in (saved, folder.name))
+    files = [path.relative_to(folder) for path in _parquet_files(folder)]
+    return tuple(part for part in _PART_WORDS if any(_names_part(file, part) for file in files))
 
 
 def _saved_rows(folder: Path, split: str) -> Any:
@@ -75,7 +92,7 @@ def _saved_rows(folder: Path, split: str) -> Any:
 
 def _parquet_rows(folder: Path, split: str) -> Any:
     """From parquet files named after their part, flat or in folders, whole or in shards."""
-    files = [path for path in sorted(folder.rglob("*.parquet")) if not _is_hidden(path, folder)]
+    files = _parquet_files(folder)
     if not files:
         raise DataError(
             f"dataset folder must come from save_to_disk or hold parquet files, got neither ({folder}). "
@@ -88,6 +105,10 @@ def _parquet_rows(folder: Path, split: str) -> Any:
     return _loaded(
         "parquet", f"{folder}", split=split, data_files={split: [str(p) for p in wanted]}
     )
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.parquet")) if not _is_hidden(path, folder)]
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

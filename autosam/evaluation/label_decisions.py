@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from autosam.evaluation.label_faults import mask_iou
+from autosam.overlap import mask_iou
 
 Choice = Literal["keep", "replace", "look"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)

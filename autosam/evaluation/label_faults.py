@@ -51,12 +51,6 @@ class LabelFault:
         }
 
 
-def mask_iou(mask: np.ndarray, other: np.ndarray, *, valid: np.ndarray) -> float:
-    """Intersection over union of two (height, width) bool masks where valid; 1 when both are empty."""
-    union = np.count_nonzero((mask | other) & valid)
-    return np.count_nonzero(mask & other & valid) / union if union else 1.0
-
-
 def label_loss(probability: np.ndarray, label: np.ndarray, *, valid: np.ndarray) -> float:
     """Mean binary cross-entropy of the label under the model's probabilities; 0 without a valid pixel.
 

@@ -6,6 +6,7 @@ import torch
 from autosam.data.geometry import Frame, logits_to_original, prompt_to_square
 from autosam.models.query_decoding import decode_prompts
 from autosam.models.sam import Sam
+from autosam.overlap import mask_iou
 from autosam.prompts.boxes import tight_box
 from autosam.prompts.corrections import next_click
 from autosam.types import Explanation, ImageEmbedding, Prompt, Query
@@ -61,8 +62,7 @@ def _plain_mask(
 
 
 def _better(best: Explanation, query: Query, drawn: np.ndarray, mask: np.ndarray) -> Explanation:
-    union = np.count_nonzero(drawn | mask)
-    iou = np.count_nonzero(drawn & mask) / union if union else 1.0
+    iou = mask_iou(drawn, mask)
     if iou <= best.iou:
         return best
     queries = () if query.is_empty else (query,)

@@ -4,10 +4,8 @@ A checkpoint is a folder: ``config.json``, ``model.safetensors`` (what was train
 ``preprocessor_config.json``, ``README.md`` (the card), and ``sam/`` when it was bundled.
 """
 
-import contextlib
 import dataclasses
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from safetensors.torch import save_file
 from autosam.config import Config, config_from_dict
 from autosam.data.geometry import GEOMETRY_VERSION, PIXEL_MEAN, PIXEL_STD
 from autosam.errors import (
-    AccessError,
     CheckpointError,
     ConfigError,
     FingerprintError,
@@ -26,18 +23,14 @@ from autosam.files import PathLike, read_json, replacing, write_json, write_text
 from autosam.models.autosam import PromptedSam
 from autosam.models.card import write_card
 from autosam.models.contract import MaskNetwork
+from autosam.models.hub import HUB_ID, check_repository, hub_errors, upload
 from autosam.models.methods import build_network, has_sam
 from autosam.models.sam import Sam, load_sam, save_sam_hub
 from autosam.models.weight_files import read_weights
 
 FORMAT_VERSION = 1
-_TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
 COARSE = "coarse"
 """Folder, inside a checkpoint, of the model whose mask its prompts are made from."""
-_UPLOADED = [
-    "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "sam/*", "coarse/*",
-]  # fmt: skip
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,7 +234,7 @@ def _local_folder(source: PathLike, *, revision: str | None, token: str | None) 
         raise CheckpointError(
             f"checkpoint must be a folder, got the file {folder}. Give the folder it lies in."
         )
-    if not _HUB_ID.match(str(source)):
+    if not HUB_ID.match(str(source)):
         raise MissingPathError(
             f"checkpoint must be an existing folder or a hub id owner/name, got {str(source)!r}. "
             "Check the path."
@@ -250,44 +243,6 @@ def _local_folder(source: PathLike, *, revision: str | None, token: str | None) 
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(str(source), revision=revision, token=token))
-
-
-@contextlib.contextmanager
-def hub_errors(repository: str) -> Iterator[None]:
-    """Say what the hub's refusals mean.
-
-    Raises:
-        AccessError: Private, unknown, refused, or not reached.
-    """
-    from huggingface_hub import errors
-
-    log_in = "Log in with `hf auth login`, set HF_TOKEN, or pass token=."
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise AccessError(
-            f"{repository!r} is gated: ask for access on its page. {log_in}"
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise AccessError(
-            f"{repository!r} must be a folder here or a repository on the hub that you may read, got "
-            f"neither. Check the name; a private one needs a login. {log_in}"
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise AccessError(
-            f"{repository!r} is not in the local hub cache and the hub cannot be reached. Go online, "
-            "unset HF_HUB_OFFLINE, or pass a folder that was downloaded elsewhere."
-        ) from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no status")
-        raise AccessError(f"the hub refused {repository!r} with {status}. {log_in}") from error
-    except Exception as error:  # the transport's own errors differ between the hub's versions
-        if type(error).__module__.partition(".")[0] not in _TRANSPORTS:
-            raise
-        raise AccessError(
-            f"the hub could not be reached for {repository!r} ({type(error).__name__}). "
-            "Check the connection, or pass a folder."
-        ) from error
 
 
 def push_checkpoint(
@@ -299,25 +254,12 @@ def push_checkpoint(
         The address of the commit.
 
     Raises:
-        AccessError: The hub refused or could not be reached.
+        ConfigError: The repository is no owner/name, or the hub does not take the name.
+        AccessError: The hub refused or could not be reached, or a private push would be public.
     """
-    from huggingface_hub import HfApi
-
-    if not _HUB_ID.match(repository):
-        raise ConfigError(
-            f"repository must be owner/name, got {repository!r}. Add your account name."
-        )
+    check_repository(repository)
     _read_description(Path(folder))
-    interface = HfApi(token=token)
-    with hub_errors(repository):
-        interface.create_repo(repository, private=private, exist_ok=True)
-        commit = interface.upload_folder(
-            repo_id=repository,
-            folder_path=str(folder),
-            allow_patterns=_UPLOADED,
-            commit_message="Upload autosam checkpoint",
-        )
-    return str(commit.commit_url)
+    return upload(folder, repository, kind="model", token=token, private=private).address
 
 
 def describe(folder: PathLike) -> dict[str, Any]:

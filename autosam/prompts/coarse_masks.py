@@ -12,6 +12,7 @@ import numpy as np
 
 from autosam.config import CoarseSettings
 from autosam.errors import ConfigError
+from autosam.overlap import mask_iou
 from autosam.prompts.band_rules import INDEX_BANDS, RATIOS, Threshold, band_scale, tune_threshold
 from autosam.prompts.coarse_rules import CoarseRule, HsvRule, IndexRule, ThermalRule
 from autosam.prompts.colour_rules import tune_hsv_range
@@ -142,10 +143,9 @@ def _threshold(text: str) -> Threshold:
 
 def _mean_iou(coarse: CoarseMask, samples: Iterable[Sample]) -> float | None:
     """Mean of each labelled picture's IoU on valid pixels; None without a labelled picture."""
-    scores = []
-    for sample in samples:
-        if sample.mask is not None:
-            found, truth = coarse(sample) & sample.valid_area, sample.mask & sample.valid_area
-            union = np.count_nonzero(found | truth)
-            scores.append(np.count_nonzero(found & truth) / union if union else 1.0)
+    scores = [
+        mask_iou(coarse(sample), sample.mask, valid=sample.valid)
+        for sample in samples
+        if sample.mask is not None
+    ]
     return float(np.mean(scores)) if scores else None

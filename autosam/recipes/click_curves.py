@@ -8,10 +8,10 @@ import numpy as np
 
 from autosam.config import EvaluateSettings
 from autosam.evaluation.bootstrap import interval_of_mean
-from autosam.evaluation.metrics import score_mask
 from autosam.evaluation.report import BOOTSTRAP_SEED
 from autosam.files import write_json
 from autosam.inference.segmenter import AutoSam
+from autosam.overlap import mask_iou
 from autosam.plotting import save_curves
 from autosam.progress import progress_bar
 from autosam.prompts.corrections import next_click
@@ -83,7 +83,7 @@ def _corrected_scores(model: AutoSam, sample: Sample, most: int) -> list[float]:
     embedding = model.embed(sample.image)
     prediction = model.predict_sample(seen, image_embedding=embedding)
     points, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    scores = [_iou(prediction.mask, sample)]
+    scores = [mask_iou(prediction.mask, sample.mask, valid=sample.valid)]
     for _ in range(most):
         click = next_click(prediction.mask, sample.mask, valid=sample.valid)
         if click is not None:
@@ -94,15 +94,8 @@ def _corrected_scores(model: AutoSam, sample: Sample, most: int) -> list[float]:
                 previous=prediction,
                 image_embedding=embedding,
             )
-        scores.append(_iou(prediction.mask, sample))
+        scores.append(mask_iou(prediction.mask, sample.mask, valid=sample.valid))
     return scores
-
-
-def _iou(predicted: np.ndarray, sample: Sample) -> float:
-    if sample.mask is None:
-        raise AssertionError("evaluation checks that samples are labelled")
-    iou = score_mask(predicted, sample.mask, valid=sample.valid)["iou"]
-    return 1.0 if iou is None else iou  # no valid pixel: nothing to correct
 
 
 def _draw(path: Path, curve: dict[str, Any]) -> None:

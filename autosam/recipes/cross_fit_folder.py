@@ -134,8 +134,8 @@ def check_directory(directory: Path, config: Config) -> None:
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise TrainingError(
-            f"a cross-fitting must go on with its own configuration, got another {changed[0]} than in "
-            f"{written}. Use the same one, or another folder with -o."
+            f"a cross-fitting must go on with its own configuration, got another {changed[0]!r} than "
+            f"{written} has. Use the same one, or another folder with -o."
         )
 
 

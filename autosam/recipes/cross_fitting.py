@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from autosam.config import Config
+from autosam.config import Config, load_config
 from autosam.data.folds import fold_groups, fold_splits
 from autosam.data.manifests import Split, content_hash, read_split, shown
 from autosam.data.sources import SampleCollection, open_data
 from autosam.embeddings import image_digest
 from autosam.errors import ConfigError, DataError
-from autosam.evaluation.label_faults import mask_iou
 from autosam.files import PathLike, replacing, write_json
 from autosam.inference.devices import choose_device
 from autosam.inference.segmenter import AutoSam
 from autosam.models.methods import bands_needed, has_frozen_encoder, method_prompts
+from autosam.overlap import mask_iou
 from autosam.progress import progress_bar
 from autosam.prompts.coarse_rules import RULES
 from autosam.recipes.cross_fit_folder import (
@@ -210,11 +210,13 @@ def _fit_fold(
 
 
 def _train(config: Config, folder: Path, token: str | None) -> None:
-    run = folder / "run"
-    data = dataclasses.replace(config.data, manifest=str(folder / "split.json"))
+    run, manifest = folder / "run", str(folder / "split.json")
     resume = (run / "state").is_dir()
-    if run.exists() and not resume:
+    if resume:
+        manifest = load_config(run / "config.yaml").data.manifest  # the folder may have been moved
+    elif run.exists():
         shutil.rmtree(run)  # killed before there was anything to go on from
+    data = dataclasses.replace(config.data, manifest=manifest)
     train_run(dataclasses.replace(config, data=data), run, resume=resume, token=token)
 
 

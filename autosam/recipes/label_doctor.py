@@ -31,9 +31,9 @@ from autosam.evaluation.label_faults import (
     LabelFault,
     find_fault,
     label_loss,
-    mask_iou,
 )
 from autosam.files import PathLike, write_json
+from autosam.overlap import mask_iou
 from autosam.recipes.cross_fit_folder import CrossFit
 from autosam.recipes.cross_fitting import cross_fit
 from autosam.recipes.encoding import Say

@@ -82,6 +82,7 @@ def predict_files(
         overwrite or not all(is_finished(*pair) for pair in pairs) or probability or preview
     ):
         loaded = _automatic_model(model, prompts, device=device, token=token)
+        _check_bands(loaded, band_folders or {})
     with progress_bar("masking", total=len(pairs)) as advance:
         outcomes = mask_files(
             loaded,
@@ -112,6 +113,17 @@ def _automatic_model(
             f"({source}). Give --coarse-from a trained run, or train with geometric.source=coarse."
         )
     return model
+
+
+def _check_bands(model: AutoSam, folders: Mapping[str, PathLike]) -> None:
+    """Every folder is of a band that is read, or a name was mistyped."""
+    for band in folders:
+        if band not in model.bands:
+            reads = ", ".join(model.bands) or "none besides red, green and blue"
+            raise ConfigError(
+                f"--band must name a band that the model reads, got {band!r} (it reads {reads}). "
+                "Leave it out, or mend the name."
+            )
 
 
 def _lost(path: str) -> MaskedFile:

@@ -1,4 +1,4 @@
-"""What `autosam prompts` does: show the prompts of a configuration on its pictures, and how right they are."""
+"""What `autosam prompts` does: show the prompts of a configuration on pictures, and how right they are."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -10,6 +10,7 @@ from autosam.inference.logits import network_logits
 from autosam.inference.segmenter import AutoSam
 from autosam.models.checkpoints import Decision
 from autosam.models.contract import MaskNetwork
+from autosam.overlap import mask_iou
 from autosam.recipes.encoding import EncodedImages
 from autosam.types import Prompt, Sample
 
@@ -39,7 +40,8 @@ class Validation:
         scores = []
         for index in range(len(self._samples)):
             sample = self._sample(index)
-            scores.append(_iou(self._logits(index, sample) > 0, sample))
+            water = self._logits(index, sample) > 0
+            scores.append(mask_iou(water, _labelled(sample), valid=sample.valid))
         return {"iou": float(np.mean(scores))}
 
     def decide(self) -> tuple[Decision, list[float]]:
@@ -56,7 +58,8 @@ class Validation:
         scores = []
         for index in range(len(self._samples)):
             sample = self._sample(index)
-            scores.append(_iou(self._logits(index, sample) >= boundary, sample))
+            water = self._logits(index, sample) >= boundary
+            scores.append(mask_iou(water, _labelled(sample), valid=sample.valid))
         return Decision(temperature=temperature, threshold=threshold), scores
 
     def _logits(self, index: int, sample: Sample) -> np.ndarray:
@@ -84,12 +87,6 @@ class Validation:
             self._kept[index] = sample
             self._kept_bytes += size
         return self._kept[index]
-
-
-def _iou(predicted: np.ndarray, sample: Sample) -> float:
-    truth, valid = _labelled(sample), sample.valid_area
-    union = np.count_nonzero((predicted | truth) & valid)
-    return np.count_nonzero(predicted & truth & valid) / union if union else 1.0
 
 
 def _labelled(sample: Sample) -> np.ndarray:

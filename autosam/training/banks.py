@@ -48,10 +48,6 @@ def without_banks(target: LowMask, valid: LowMask, cells: float) -> LowMask:
     if cells <= 0:
         return valid
     kept = valid & ~bank_band(target, valid, cells)
-    had_water, has_water = _any(target & valid), _any(target & kept)
-    return torch.where(had_water & ~has_water, valid, kept)
-
-
-def _any(area: LowMask) -> LowMask:
-    """Of each image, (batch, 1, 1, 1)."""
-    return area.flatten(start_dim=1).any(dim=1)[:, None, None, None]
+    # Where there is no water at all, there is no band either, and both are the same.
+    has_water = (target & kept).flatten(start_dim=1).any(dim=1)[:, None, None, None]
+    return torch.where(has_water, kept, valid)

@@ -14,6 +14,7 @@ from autosam.errors import TrainingError
 from autosam.files import PathLike
 from autosam.models.contract import MaskNetwork
 from autosam.progress import progress_bar
+from autosam.training.banks import without_banks
 from autosam.training.batch_norm import shared_batch_norm
 from autosam.training.batches import TrainingItems
 from autosam.training.clicking import with_clicks
@@ -190,6 +191,7 @@ def _forward_and_back(run: TrainingRun, addresses: list[Address], batch: Batch, 
         batch, addresses, run.job.items, device=run.device, jitter=settings.jitter
     )
     target, valid = batch.target.to(run.device), batch.valid.to(run.device)
+    valid = without_banks(target, valid, settings.ignore_bank)
     if settings.simulated_corrections:
         standing = run.standing
         clicks = clicks_generator(run.job.seed, standing.epoch, standing.position)

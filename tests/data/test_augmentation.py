@@ -41,6 +41,12 @@ def seen(image: np.ndarray) -> np.ndarray:
     return image[..., 1] % 7 != 0
 
 
+def levels(image: np.ndarray) -> dict[str, np.ndarray]:
+    """Bands that follow from the picture too, in their own units."""
+    rows, columns = image[..., 0].astype(np.float32), image[..., 1].astype(np.float32)
+    return {"dem": 1500 + rows / 8 - columns / 4, "nir": rows * 31 + columns}
+
+
 def inside(image: np.ndarray) -> np.ndarray:
     """Pixels that come from the sample, as blue tells."""
     return image[..., 2] == 255
@@ -103,6 +109,14 @@ def test_views_of_an_unlabelled_sample_have_no_label():
     assert turned.valid is None
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_bands_are_viewed_with_the_picture(view):
+    viewed = view_sample(numbered(bands=levels(numbered().image)), view)
+    assert list(viewed.bands) == ["dem", "nir"]
+    for name, expected in levels(viewed.image).items():
+        assert np.array_equal(viewed.bands[name], expected)
+
+
 @pytest.mark.parametrize("view", [-1, 8])
 @pytest.mark.parametrize("change", [apply_view, invert_view])
 def test_other_views_are_refused(change, view):
@@ -122,6 +136,26 @@ def test_every_pixel_of_a_window_keeps_its_label(seed, crop):
     assert np.array_equal(sample.valid_area, seen(sample.image) & real)
     assert (sample.image[~real] == PADDING_COLOUR).all()
     assert real.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.75, 1.0]))
+def test_bands_move_with_the_window_and_pad_with_their_own_median(seed, crop):
+    bands = levels(numbered().image)
+    sample = augment_sample(numbered(bands=bands), crop=crop, generator=generator(seed))
+    real = inside(sample.image)
+    for name, expected in levels(sample.image).items():
+        assert np.array_equal(sample.bands[name][real], expected[real])
+        assert (sample.bands[name][~real] == np.median(bands[name])).all()
+        assert sample.bands[name].dtype == np.float32
+
+
+def test_bands_leave_the_chances_of_a_window_as_they_are():
+    plain = augment_sample(numbered(), crop=0.5, generator=generator(4))
+    banded = numbered(bands=levels(numbered().image))
+    assert np.array_equal(
+        augment_sample(banded, crop=0.5, generator=generator(4)).image, plain.image
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -361,8 +361,8 @@ def test_a_missing_part_is_named(tmp_path, saved):
     datasets.DatasetDict({"train": rows_of()}).save_to_disk(tmp_path / "only")
     with pytest.raises(DataError, match=r"part 'validation', got train \("):
         load_elwha(tmp_path / "only", split="validation")
-    with pytest.raises(DataError, match="'train' or 'validation', got 'test'"):
-        load_elwha(saved, split="test")
+    with pytest.raises(DataError, match="'validation' or 'test', got 'predict'"):
+        load_elwha(saved, split="predict")
 
 
 def test_damaged_files_are_named(tmp_path, saved):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from autosam.data.scenery import channels
+from autosam.data.scenery.camera import Light, photographed_infrared
 from autosam.data.scenery.channels import lay_channels
+from autosam.data.scenery.infrared import Infrared
 from autosam.data.scenery.textures import cast_shadow, flow_noise, noise
 from autosam.data.synthetic import KINDS, SyntheticDataset, make_scene
 from autosam.errors import DataError
@@ -241,6 +243,108 @@ def test_datasets_of_other_seeds_share_no_scene():
 def test_even_a_small_dataset_holds_water_and_dry_land():
     shares = [sample.mask.mean() for sample in SyntheticDataset(5, side=48)]
     assert sum(share == 0 for share in shares) == 1
+
+
+# --- near infrared
+
+
+@pytest.fixture(scope="module")
+def lit_scenes():
+    wet = [kind for kind in KINDS if kind != "dry"]
+    return [
+        make_scene(seed, side=192, kind=wet[seed % len(wet)], bands=("nir",)) for seed in range(16)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_infrared_leaves_the_picture_and_the_mask_bit_for_bit_alone(kind):
+    for side in (64, (50, 91)):
+        plain = make_scene(5, side=side, kind=kind)
+        banded = make_scene(5, side=side, kind=kind, bands=("nir",))
+        np.testing.assert_array_equal(banded.image, plain.image)
+        np.testing.assert_array_equal(banded.mask, plain.mask)
+        assert plain.bands == {}
+        assert banded.bands["nir"].shape == plain.size
+
+
+def test_the_infrared_is_a_file_of_eight_bits_and_the_same_each_time():
+    band = make_scene(3, side=96, bands=("nir",)).bands["nir"]
+    assert band.dtype == np.float32
+    np.testing.assert_array_equal(band, band.astype(np.uint8))
+    np.testing.assert_array_equal(make_scene(3, side=96, bands=("nir",)).bands["nir"], band)
+    assert not np.array_equal(make_scene(4, side=96, bands=("nir",)).bands["nir"], band)
+
+
+def test_water_is_dark_and_leaves_are_bright_in_the_infrared(lit_scenes):
+    shares, greens = [], []
+    for scene in lit_scenes:
+        band, land = scene.bands["nir"], ~scene.mask
+        red, green, blue = np.moveaxis(scene.image.astype(float), -1, 0)
+        leaves = land & (2 * green - red - blue > 0.2 * (red + green + blue))
+        shares.append(np.median(band[scene.mask]) < np.percentile(band[land], 10))
+        if leaves.mean() > 0.05:
+            bare = land & (2 * green - red - blue < 0.06 * (red + green + blue))
+            greens.append(np.median(band[leaves]) - np.median(band[bare]))
+    assert np.mean(shares) > 0.8
+    assert len(greens) >= 4
+    assert np.mean(np.array(greens) > 0) >= 0.75
+
+
+def test_the_infrared_tells_much_more_than_the_grey_of_the_picture_but_not_all(lit_scenes):
+    def best(values) -> float:
+        levels = np.linspace(4, 160, 40)
+        return max(np.mean([iou(v < x, s.mask) for v, s in values]) for x in levels)
+
+    infrared = best([(s.bands["nir"], s) for s in lit_scenes])
+    grey = best([(s.image.mean(axis=2), s) for s in lit_scenes])
+    assert grey < 0.35
+    assert 0.5 < infrared < 0.9
+
+
+def test_the_infrared_is_painted_from_the_scene_and_not_from_the_mask(lit_scenes):
+    on_land, on_water = [], []
+    for scene in lit_scenes:
+        band, grey = scene.bands["nir"], scene.image.mean(axis=2)
+        land = cv2.erode((~scene.mask).astype(np.uint8), np.ones((5, 5))) > 0
+        water = cv2.erode(scene.mask.astype(np.uint8), np.ones((5, 5))) > 0
+        fine = [x - cv2.GaussianBlur(x, (0, 0), 4) for x in (band, grey.astype(np.float32))]
+        on_land.append(np.corrcoef(fine[0][land], fine[1][land])[0, 1])
+        if water.sum() > 200:
+            on_water.append(band[water].std())
+    # Crowns, pebbles and shadows of the picture are there too.
+    assert np.median(on_land) > 0.4
+    assert min(on_water) > 1
+
+
+def test_shadows_on_land_are_dark_in_the_infrared():
+    flat = np.full((64, 64), 100, np.float32)
+    infrared = Infrared(np.random.default_rng(0), (64, 64), unit=1.0)
+    infrared.image = flat
+    shadow = np.zeros((64, 64), np.float32)
+    shadow[:, 32:] = 1
+    light = Light(np.full((64, 64), 1 / 255, np.float32), shadow, 0.6)
+    band = photographed_infrared(infrared, light)
+    # A share of 0.69 of the light is gone; 0.03 of full scale at most is veil.
+    assert band[:, 40:].mean() == pytest.approx(0.31 * band[:, :24].mean(), abs=8)
+
+
+def test_a_dataset_gives_the_infrared_and_the_same_scenes():
+    plain, banded = (
+        SyntheticDataset(3, side=48, seed=1),
+        SyntheticDataset(3, side=48, seed=1, bands=("nir",)),
+    )
+    assert banded[2].name == "scene_00002"
+    assert list(banded[2].bands) == ["nir"]
+    np.testing.assert_array_equal(plain[2].image, banded[2].image)
+
+
+@pytest.mark.parametrize("bands", [("thermal",), ("nir", "dem"), "nir"])
+def test_other_bands_of_synthetic_scenes_are_refused_by_name(bands):
+    message = "got 'nir'. Write" if bands == "nir" else f"offered, got '{bands[-1]}'. .*nir"
+    with pytest.raises(DataError, match=message):
+        make_scene(0, side=32, bands=bands)
+    with pytest.raises(DataError, match=message):
+        SyntheticDataset(3, side=32, bands=bands)
 
 
 @pytest.mark.parametrize(

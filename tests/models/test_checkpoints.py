@@ -1,14 +1,12 @@
 """What is saved is what is loaded, on the SAM it belongs to, here and through a hub."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from loopback_hub import through_hub
 from safetensors import safe_open
 
 from autosam.config import config_from_dict
@@ -166,26 +164,6 @@ def test_an_offline_hub_is_said_to_be_offline():
 def test_a_repository_must_have_an_owner(folder):
     with pytest.raises(ConfigError, match="must be owner/name, got 'rivers'"):
         push_checkpoint(folder, "rivers")
-
-
-def through_hub(hub, code, cache, **environment):
-    """Run code in a process whose hub is the one on loopback; the hub library reads that at import."""
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={
-            **{k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")},
-            "HF_ENDPOINT": hub.endpoint,
-            "HF_HOME": str(cache),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_XET": "1",
-            **environment,
-        },
-        timeout=120,
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
-    return answer.stdout.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("private", [False, True])

@@ -117,6 +117,17 @@ def test_the_scale_of_a_band_is_measured_on_training_pictures():
     assert iou(rule(river(5)), river(5)) > 0.99
 
 
+def test_pictures_of_different_gain_are_fitted_together():
+    def seen(seed: int, gain: float) -> Sample:
+        one = river(seed)
+        return dataclasses.replace(one, bands={"thermal": one.bands["thermal"] * np.float32(gain)})
+
+    training = [seen(0, 1), seen(2, 5), seen(4, 0.2)]
+    rule, report = fit_coarse(CoarseSettings(source="thermal"), training, [seen(3, 30)])
+    assert rule.standardised
+    assert min(report["training_iou"], report["validation_iou"]) > 0.99
+
+
 @pytest.mark.parametrize(
     ("threshold", "expected"), [("otsu", "otsu"), ("12.5", 12.5), ("-3", -3.0)]
 )

@@ -115,6 +115,15 @@ def test_specks_and_pinholes_go_and_a_narrow_river_stays():
     assert eroded.sum() == 49 + 4 * 60
 
 
+@pytest.mark.parametrize("kind", [IndexRule, ThermalRule])
+def test_masks_of_bands_are_cleaned_too(kind):
+    sample = banded(river(), nir=(40, 160), thermal=(9, 15))
+    cleaning = Cleaning(erosions=2)
+    found = kind(threshold="otsu", cleaning=cleaning)(sample)
+    np.testing.assert_array_equal(found, cleaning(sample.mask))
+    assert found.sum() == 8 * 60
+
+
 def test_names_are_short():
     assert [rule.name for rule in ALL_RULES] == [
         "coarse hsv", "coarse mndwi", "coarse nir", "coarse thermal",

@@ -78,12 +78,34 @@ def test_no_channel_of_three_can_be_bettered_alone(seed):
             assert mean_iou(found(lows, highs), pixels) <= score + 1e-9
 
 
-def test_of_equal_ranges_the_widest_wins():
-    values = [[0.1, 0.3, 0.5, 0.9]]
-    pixels = pixels_of(values, [True, True, True, False], np.zeros(4, int))
+def test_only_a_circular_channel_wraps():
+    values = [[0.1, 0.4, 0.6, 0.9]]
+    pixels = pixels_of(values, [True, False, False, True], np.zeros(4, int))
+    low, high, score = best_range(pixels, circular=(False,), rounds=3)
+    assert (low[0], high[0], score) == (np.float32(0.1), np.float32(0.1), 0.5)
+    low, high, score = best_range(pixels, circular=(True,), rounds=3)
+    assert (low[0], high[0], score) == (np.float32(0.9), np.float32(0.1), 1.0)
+
+
+def test_of_equal_ranges_the_widest_wins_and_wraps_only_where_it_must():
+    pixels = pixels_of([[0.1, 0.3, 0.5]], [True] * 3, np.zeros(3, int))
     low, high, score = best_range(pixels, circular=(True,), rounds=3)
     assert (low[0], high[0]) == (np.float32(0.1), np.float32(0.5))
     assert score == 1.0
+
+
+def test_a_picture_without_water_counts_against_what_is_found_in_it():
+    values = [[0.5, 0.5, 0.5, 0.9, 0.1, 0.9, 0.1]]
+    water = [True] * 4 + [False] * 3
+    both = np.zeros(7, int)
+    wet_and_dry = np.repeat([0, 1], [5, 2])
+    # As one picture, .9 is worth its one pixel of land; as a dry one of two, it is not.
+    low, high, score = best_range(pixels_of(values, water, both), circular=(False,), rounds=3)
+    assert (low[0], high[0], score) == (np.float32(0.5), np.float32(0.9), pytest.approx(4 / 5))
+    low, high, score = best_range(
+        pixels_of(values, water, wet_and_dry), circular=(False,), rounds=3
+    )
+    assert (low[0], high[0], score) == (np.float32(0.5), np.float32(0.5), pytest.approx(7 / 8))
 
 
 def test_many_pictures_are_scored_in_parts(monkeypatch):

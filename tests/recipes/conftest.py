@@ -31,7 +31,7 @@ def settings(sam: Path, folder: Path) -> dict:
     return {
         "sam": {"name": str(sam)},
         "prompt": {"network": "hardnet39ds", "side": 32},
-        "train": {"epochs": 2, "batch_size": 2, "warmup_steps": 1, "save_steps": 1},
+        "train": {"epochs": 1, "batch_size": 1, "warmup_steps": 1, "save_steps": 1},
         "cache": {"directory": str(folder / "cache")},
     }
 
@@ -59,5 +59,10 @@ def config(tiny_yaml: Path, rivers: Path) -> Config:
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, as far as relabelling reads it: of a method that takes no time to train."""
     folder = tmp_path_factory.mktemp("quick-run")
-    (folder / "config.yaml").write_text("method: threshold\nprompt: {side: 32}\n")
+    values = {
+        "method": "threshold",
+        "prompt": {"side": 32},
+        "data": {"synthetic_count": 6, "synthetic_side": 48},
+    }
+    (folder / "config.yaml").write_text(json.dumps(values))
     return folder

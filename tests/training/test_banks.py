@@ -8,6 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from autosam.config import load_config
 from autosam.errors import ConfigError
 from autosam.training.banks import bank_band, without_banks
+from autosam.training.losses import total_loss
 
 
 def _tensors(*areas):
@@ -89,3 +90,21 @@ def test_the_robust_losses_and_the_width_are_settings():
     train = load_config(None, ["train.loss={symmetric: 1, bootstrap: 1}", "train.ignore_bank=1.5"])
     assert dict(train.train.loss) == {"symmetric": 1.0, "bootstrap": 1.0}
     assert train.train.ignore_bank == 1.5
+
+
+def test_training_does_not_look_at_the_banks(tmp_path, monkeypatch):
+    """How many cells the loss is told of in a whole epoch, whose pictures have banks."""
+    from tiny_problem import problem
+
+    from autosam.training import loop
+
+    told = {0.0: 0, 1.0: 0}
+    for width in told:
+
+        def counting(logits, target, valid, weights, width=width):
+            told[width] += int(valid.sum())
+            return total_loss(logits, target, valid, weights)
+
+        monkeypatch.setattr(loop, "total_loss", counting)
+        loop.fit(**problem(tmp_path / str(width), epochs=1, ignore_bank=width))
+    assert 0 < told[1.0] < told[0.0]
