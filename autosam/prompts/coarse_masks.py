@@ -1,7 +1,7 @@
 """The coarse mask: where water probably is, found without a click, so that a SAM can be prompted.
 
 What it may be, and how a rule of colour or band is fitted to training masks. On grey rivers like the Elwha
-every colour rule is poor, with an IoU of .20 to .32; a trained model can stand in for any rule.
+every fixed colour rule is poor, with an IoU of .20 to .32; a trained model can stand in for any rule.
 """
 
 import dataclasses

@@ -51,11 +51,11 @@ def find_coarse(
     if source not in RULES:
         return _run_as_coarse(source, split, token=token, say=say)
     mask, report = fit_coarse(config.coarse, training, validation, seed=config.seed)
-    judged = report["validation_iou"]
-    shown = "not judged" if judged is None else f"{judged:.3f}"
-    say(
-        f"Coarse mask {mask.name}: IoU {report['training_iou']:.3f} on training, {shown} on validation."
+    training_iou, validation_iou = (
+        "unknown" if report[key] is None else f"{report[key]:.3f}"
+        for key in ("training_iou", "validation_iou")
     )
+    say(f"Mask of {mask.name}: IoU {training_iou} on training, {validation_iou} on validation.")
     return mask, {"source": source, **report}
 
 

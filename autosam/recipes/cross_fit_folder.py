@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,13 @@ class CrossFit:
     """Of each fold; the test part is what its model has not seen."""
     thresholds: tuple[float, ...]
     """Of each fold's model, chosen on its validation part."""
+    agreements: Mapping[str, float]
+    """IoU of each sample's label and mask, 0..1."""
+
+    @property
+    def agreement(self) -> float:
+        """Median IoU of label and mask, 0..1: how far the models can be trusted to judge labels."""
+        return float(np.median(list(self.agreements.values())))
 
     def fold(self, name: str) -> int:
         """The fold that held a sample out, from 0."""
@@ -86,8 +93,13 @@ def open_cross_fit(directory: PathLike, samples: SampleCollection) -> CrossFit:
     for folder, split in zip(folders, splits, strict=True):
         check_unseen(folder / "run", split.test)
     finished = [read_json(folder / "finished.json", what="fold") for folder in folders]
-    thresholds = tuple(float(values["threshold"]) for values in finished)
-    return CrossFit(directory=directory, samples=samples, splits=splits, thresholds=thresholds)
+    return CrossFit(
+        directory=directory,
+        samples=samples,
+        splits=splits,
+        thresholds=tuple(float(values["threshold"]) for values in finished),
+        agreements={name: iou for values in finished for name, iou in values["iou"].items()},
+    )
 
 
 def check_unseen(run: Path, names: Sequence[str]) -> None:

@@ -192,19 +192,18 @@ def _fit_fold(
         _train(config, folder, token)
     split = read_split(folder / "split.json")
     check_unseen(run, split.test)
-    model = AutoSam.from_pretrained(run, token=token)
-    scores = []
+    model = AutoSam.from_pretrained(run, token=token, encoder=encoded is None)
+    scores: dict[str, float] = {}
     with progress_bar(f"masking fold {fold + 1}", total=len(split.test)) as advance:
         for sample in samples.select(split.test):
-            scores.append(_mask(model, sample, encoded, directory))
+            scores[sample.name] = _mask(model, sample, encoded, directory)
             advance(1)
-    threshold = model.decision.threshold
-    write_json(
-        finished_file(directory, fold), {"threshold": threshold, "iou": float(np.mean(scores))}
-    )
+    finished = {"threshold": model.decision.threshold, "iou": scores}
+    write_json(finished_file(directory, fold), finished)
+    agreement = float(np.median(list(scores.values())))
     say(
         f"Fold {fold + 1}: {len(split.train)} samples trained, {len(split.validation)} chose, "
-        f"{len(split.test)} held out; mask and label have a mean IoU of {np.mean(scores):.3f}. "
+        f"{len(split.test)} held out; masks and labels have a median IoU of {agreement:.3f}. "
         f"{time.perf_counter() - start:.0f} s"
     )
 

@@ -26,11 +26,13 @@ from autosam.drawing import (
     shrink,
 )
 from autosam.errors import OutputError
+from autosam.evaluation.label_decisions import TRUSTED_AGREEMENT
 from autosam.evaluation.label_faults import (
     FAULT_KINDS,
     LabelFault,
     find_fault,
     label_loss,
+    suspicion,
 )
 from autosam.files import PathLike, write_json
 from autosam.overlap import mask_iou
@@ -60,6 +62,8 @@ class LabelFinding:
     rank: int
     """1 is the most suspect."""
     name: str
+    suspicion: float
+    """What the rank follows from; see the function of that name."""
     loss: float
     """See `label_loss`."""
     iou: float
@@ -76,7 +80,8 @@ class LabelFinding:
         return {
             "rank": self.rank,
             "name": self.name,
-            "loss": round(self.loss, 5),
+            "suspicion": round(self.suspicion, 4),
+            "loss": round(self.loss, 4),
             "iou": round(self.iou, 4),
             "kind": kind,
             **shares,
@@ -91,6 +96,8 @@ class LabelReport:
 
     directory: Path
     findings: tuple[LabelFinding, ...]
+    agreement: float
+    """Median IoU of labels and predictions, 0..1: how far the models can be trusted."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -101,22 +108,38 @@ class LabelReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         rows = [finding.to_dict() for finding in self.findings]
-        return {"directory": str(self.directory), "counts": self.counts, "samples": rows}
+        return {
+            "directory": str(self.directory),
+            "agreement": round(self.agreement, 4),
+            "counts": self.counts,
+            "samples": rows,
+        }
 
     def table(self, *, count: int = 10) -> str:
         """The first of them, for the console."""
         rows = [finding.to_dict() for finding in self.findings[:count]]
         width = max(len("name"), *(len(row["name"]) for row in rows))
-        lines = [f"{'rank':>4}  {'name':{width}}  {'loss':>6}  {'IoU':>5}  likely fault"]
+        lines = [f"rank  {'name':{width}}  suspicion    loss    IoU  likely fault"]
         for row in rows:
-            scores = f"{row['loss']:6.3f}  {row['iou']:5.2f}"
+            scores = f"{row['suspicion']:9.2f}  {row['loss']:6.3f}  {row['iou']:5.2f}"
             lines.append(f"{row['rank']:>4}  {row['name']:{width}}  {scores}  {row['kind']}")
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         lines.append(
             f"{len(self.findings)} labels: {kinds}. All in {self.directory / 'report.csv'}"
         )
         lines.append(f"Look at the worst: {self.directory / 'sheet.png'}")
+        lines.append(trust_sentence(self.agreement))
         return "\n".join(lines)
+
+
+def trust_sentence(agreement: float) -> str:
+    """How far to believe findings of models that agree with the labels so much, at the median."""
+    if agreement >= TRUSTED_AGREEMENT:
+        return f"Models and labels have a median IoU of {agreement:.2f}."
+    return (
+        f"Models and labels have a median IoU of only {agreement:.2f}: below {TRUSTED_AGREEMENT} most "
+        "disagreement is the models' fault. Give more pictures, or train longer: --set train.epochs=40."
+    )
 
 
 def doctor_config(
@@ -149,7 +172,7 @@ def examine_labels(
     token: str | None = None,
     say: Say = lambda line: None,
 ) -> LabelReport:
-    """Rank the labels of `config.data.source` by how little a model that has not seen them agrees.
+    """Rank the labels of `config.data.source` by what a model that has not seen them says of each.
 
     Args:
         config: What is trained; see `cross_fit`.
@@ -167,7 +190,9 @@ def examine_labels(
     directory = Path(directory)
     _check_directory(directory)
     cross = cross_fit(config, directory / "cross_fitting", folds=folds, token=token, say=say)
-    report = LabelReport(directory=directory, findings=tuple(rank_labels(cross)))
+    report = LabelReport(
+        directory=directory, findings=tuple(rank_labels(cross)), agreement=cross.agreement
+    )
     write_table(directory / "report.csv", [finding.to_dict() for finding in report.findings])
     values = {"folds": folds, "config": config.to_dict(), "environment": environment()}
     write_json(directory / "report.json", {**report.to_dict(), **values})
@@ -188,22 +213,25 @@ def _check_directory(directory: Path) -> None:
 
 
 def rank_labels(cross: CrossFit) -> list[LabelFinding]:
-    """Findings on every sample, the highest loss first; of equals the earlier name."""
+    """Findings on every sample, the most suspect first; of equals the earlier name."""
     found = []
     for sample in cross.samples:
         probability, threshold = cross.probability(sample.name), cross.threshold(sample.name)
         label, valid = _label(sample), sample.valid_area
+        loss = label_loss(probability, label, valid=valid)
+        fault = find_fault(probability, label, threshold=threshold, valid=valid)
         found.append(
             LabelFinding(
                 rank=0,
                 name=sample.name,
-                loss=label_loss(probability, label, valid=valid),
+                suspicion=suspicion(loss, fault),
+                loss=loss,
                 iou=mask_iou(probability >= threshold, label, valid=valid),
-                fault=find_fault(probability, label, threshold=threshold, valid=valid),
+                fault=fault,
                 fold=cross.fold(sample.name) + 1,
             )
         )
-    found.sort(key=lambda finding: (-finding.loss, finding.name))
+    found.sort(key=lambda finding: (-finding.suspicion, finding.name))
     return [dataclasses.replace(one, rank=rank) for rank, one in enumerate(found, start=1)]
 
 

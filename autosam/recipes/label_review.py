@@ -41,14 +41,12 @@ class ReviewRow:
     """What was decided on one label, and why."""
 
     name: str
-    decision: str
-    """'keep', 'replace' or 'look'; what a person may change."""
-    suggested: str
+    decision: Choice
+    """What a person may change."""
+    suggested: Choice
     """The rule's own decision."""
     agreement: float
     """IoU of label and pruned prediction, 0..1."""
-    sureness: float
-    """Share of the disagreeing pixels of which the model is sure, 0..1."""
     kind: str
     """The label's likely fault."""
     changed_share: float

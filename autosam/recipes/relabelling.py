@@ -24,7 +24,8 @@ from autosam.errors import ConfigError, MissingPathError
 from autosam.evaluation.label_decisions import (
     CHOICES,
     MINIMUM_AREA,
-    LabelDecision,
+    TRUSTED_AGREEMENT,
+    Choice,
     decide,
     new_label,
     prune,
@@ -32,10 +33,12 @@ from autosam.evaluation.label_decisions import (
 from autosam.evaluation.label_faults import find_fault
 from autosam.files import PathLike
 from autosam.models.methods import bands_needed
+from autosam.overlap import mask_iou
 from autosam.progress import progress_bar
 from autosam.recipes.cross_fit_folder import CrossFit, open_cross_fit
 from autosam.recipes.cross_fitting import cross_fit
 from autosam.recipes.encoding import Say
+from autosam.recipes.label_doctor import trust_sentence
 from autosam.recipes.label_review import (
     CHANGE_LEGEND,
     ReviewRow,
@@ -66,6 +69,8 @@ class Relabelled:
     """One per sample, in the order of the data."""
     config: Path
     """Of the run that it followed."""
+    agreement: float
+    """Median IoU of labels and predictions, 0..1."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -76,13 +81,16 @@ class Relabelled:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         rows = [row.to_dict() for row in self.rows]
-        return {"directory": str(self.directory), "counts": self.counts, "samples": rows}
+        agreement = round(self.agreement, 4)
+        place = str(self.directory)
+        return {"directory": place, "agreement": agreement, "counts": self.counts, "samples": rows}
 
     def sentence(self) -> str:
         """A few lines for the console."""
         kept, replaced, looked = (self.counts[choice] for choice in CHOICES)
         return (
             f"{kept} labels kept, {replaced} replaced, {looked} to look at, in {self.directory}\n"
+            f"{trust_sentence(self.agreement)}\n"
             f"Look at {self.directory / 'review.png'}; change decisions in {self.directory / REVIEW} and "
             "run the same command again with --review and that file.\n"
             f"Then: autosam train {self.config} --set data.source=[{self.directory}] -o NEW_RUN"
@@ -103,9 +111,10 @@ def relabel(
 ) -> Relabelled:
     """Write a dataset whose labels were checked by models that had not seen them.
 
-    The rule, per sample (see `decide`): keep the label where label and pruned prediction agree; else
-    replace it where the model is sure of most of the disagreement; else keep it for a person to look
-    at, and ignore, until then, where the two disagree and the model is not sure.
+    The rule, per sample (see `decide`): keep the label at an IoU of .9 or more with the pruned
+    prediction. Else replace it, where the model is sure, if its likely fault is an under-filled bank, the
+    IoU is .6 or more, and the median IoU over all samples .7 or more. Else keep it for a person to look
+    at, and ignore, until then, where the two disagree and the model is not certain.
 
     Args:
         run: Folder of a run, whose configuration is trained once per fold.
@@ -133,10 +142,10 @@ def relabel(
     check_output(output, [data], reviewed=review is not None)
     if review is None:
         cross = cross_fit(config, _fits(output), folds=folds, token=token, say=say)
-        decisions: dict[str, str] = {}
+        decisions: dict[str, Choice] = {}
     else:
         samples = open_data(config.data, token=token, bands=bands_needed(config)).samples
-        decisions = dict(read_decisions(review, samples.names))
+        decisions = read_decisions(review, samples.names)
         cross = open_cross_fit(_fits(output), samples)
         check_split(cross.splits[0], samples)
     facts = {
@@ -151,7 +160,7 @@ def relabel(
         rows = _write_samples(folder, judge, OriginalFolder(Path(data)))
         write_table(folder / REVIEW, [row.to_dict() for row in rows])
         _draw_review(folder / "review.png", judge, rows)
-    return Relabelled(directory=output, rows=tuple(rows), config=written)
+    return Relabelled(directory=output, rows=tuple(rows), config=written, agreement=cross.agreement)
 
 
 def _config_of(written: Path, data: str, group_by: str | None) -> Config:
@@ -179,50 +188,49 @@ class _Judge:
         decisions: Of a person, by name; empty to follow the rule.
     """
 
-    def __init__(self, cross: CrossFit, minimum_area: float, decisions: dict[str, str]) -> None:
+    def __init__(self, cross: CrossFit, minimum_area: float, decisions: dict[str, Choice]) -> None:
         self.cross = cross
         self._minimum_area = minimum_area
         self._decisions = decisions
+        self._trusted = cross.agreement >= TRUSTED_AGREEMENT
 
     def __call__(self, sample: Sample) -> tuple[np.ndarray, np.ndarray, ReviewRow]:
         """(new mask, new valid area, row of the review)."""
         probability = self.cross.probability(sample.name)
         threshold = self.cross.threshold(sample.name)
         predicted = prune(probability >= threshold, minimum_area=self._minimum_area)
-        label = np.zeros(sample.size, dtype=bool) if sample.mask is None else sample.mask
-        valid = sample.valid_area
-        found = decide(label, predicted, probability=probability, valid=valid)
-        fault = find_fault(probability, label, threshold=threshold, valid=valid)
-        decision = self._decisions.get(sample.name, found.choice)
+        label, valid = _label(sample), sample.valid_area
+        agreement = mask_iou(predicted, label, valid=valid)
+        fault = find_fault(probability, label, threshold=threshold, valid=valid).kind
+        suggested = decide(agreement, fault, trusted=self._trusted)
+        decision = self._decisions.get(sample.name, suggested)
         mask, kept = new_label(decision, label, predicted, probability=probability, valid=valid)
-        row = _row(sample, found, decision=decision, kind=fault.kind, mask=mask, valid=kept)
+        row = ReviewRow(
+            name=sample.name,
+            decision=decision,
+            suggested=suggested,
+            agreement=agreement,
+            kind=fault,
+            **_shares(sample, mask, kept),
+        )
         return mask, kept, row
 
 
-def _row(
-    sample: Sample,
-    found: LabelDecision,
-    *,
-    decision: str,
-    kind: str,
-    mask: np.ndarray,
-    valid: np.ndarray,
-) -> ReviewRow:
-    before = sample.valid_area
+def _label(sample: Sample) -> np.ndarray:
+    """Cross-fitting has refused samples without one."""
+    return np.zeros(sample.size, dtype=bool) if sample.mask is None else sample.mask
+
+
+def _shares(sample: Sample, mask: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+    """Of the pixels that counted: what changes, and the water before and after."""
+    before, label = sample.valid_area, _label(sample)
     counted = int(np.count_nonzero(before)) or 1
-    label = np.zeros(sample.size, dtype=bool) if sample.mask is None else sample.mask
-    changed = before & ((mask != label) | ~valid)
-    return ReviewRow(
-        name=sample.name,
-        decision=decision,
-        suggested=found.choice,
-        agreement=found.agreement,
-        sureness=found.sureness,
-        kind=kind,
-        changed_share=np.count_nonzero(changed) / counted,
-        old_water_share=np.count_nonzero(label & before) / counted,
-        new_water_share=np.count_nonzero(mask & valid) / counted,
-    )
+    areas = {
+        "changed_share": before & ((mask != label) | ~valid),
+        "old_water_share": label & before,
+        "new_water_share": mask & valid,
+    }
+    return {name: np.count_nonzero(area) / counted for name, area in areas.items()}
 
 
 def _write_samples(folder: Path, judge: _Judge, original: OriginalFolder) -> list[ReviewRow]:

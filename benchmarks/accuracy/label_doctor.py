@@ -56,7 +56,11 @@ def plant(
 
 def judge_ranking(report: LabelReport, planted: dict[str, str]) -> dict:
     """Average precision beside chance, recall of each kind, and what was named for what was planted."""
-    loss = [finding.loss for finding in report.findings]
+    rankings = {
+        "suspicion": [finding.suspicion for finding in report.findings],
+        "loss": [finding.loss for finding in report.findings],
+        "one_minus_iou": [1 - finding.iou for finding in report.findings],
+    }
     is_planted = [planted[finding.name] != CLEAN for finding in report.findings]
     count = sum(is_planted)
     first = Counter(planted[finding.name] for finding in report.findings[:count])
@@ -68,11 +72,14 @@ def judge_ranking(report: LabelReport, planted: dict[str, str]) -> dict:
     return {
         "labels": len(planted),
         "planted": count,
-        "average_precision": float(average_precision_score(is_planted, loss)),
+        "average_precision": {
+            by: float(average_precision_score(is_planted, scores))
+            for by, scores in rankings.items()
+        },
         "chance": count / len(planted),
         "recall_at_planted": {k: first[k] / total[k] for k in NOISE_KINDS if total[k]},
         "named": {kind: {k: found[k] for k in FAULT_KINDS} for kind, found in named.items()},
-        "model_and_label_iou": float(np.median([finding.iou for finding in report.findings])),
+        "agreement": report.agreement,
     }
 
 

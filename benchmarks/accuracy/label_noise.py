@@ -5,7 +5,7 @@ Method: a share of the training labels is spoiled as the real ones are (data.lab
         dice) and the robust one start from equal weights, order and spoiled labels, on one split, for equal
         steps. IoU is the mean over pictures with water, since noise leaves the others as they are; intervals
         draw whole pictures. Spoiled training pictures are predicted too: model and label against the truth.
-        The robust training was chosen by --choose: on validation, with seeds and spoiled labels of its own.
+        The robust training was chosen by --choose: on validation, at one share and seed.
 Run:    python benchmarks/accuracy/label_noise.py --out runs/label_noise
         (--choose to choose, --quick to try, --data FOLDER for usgs_coast instead of drawn scenes)
 """
@@ -17,14 +17,14 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from label_noise_summary import compare, draw, rank
+from label_noise_summary import compare_all, draw, rank
 
 from autosam.config import Config, config_from_dict
 from autosam.data.label_noise import add_label_noise
@@ -49,8 +49,9 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 ROBUST = "symmetric + dice"
 """What --choose found best."""
-SHARES, SEEDS = (0.0, 0.2, 0.4, 0.6), (0, 1, 2)
-CHOOSING_SHARE, CHOOSING_SEEDS = 0.4, (10,)
+SEEDS = (10, 11, 12)
+CHOOSING_SHARE, CHOOSING_SEED = 0.4, 10
+"""Where --choose looks, at validation alone; its two winners need not be trained again."""
 FLIGHT = r"^(\d{4})(?:[-_](\d\d)-?(\d\d))?"
 """Of usgs_coast: the date, which is written 2018-10-06 or 2018-1006."""
 MOST_SPOILED = 24
@@ -97,13 +98,12 @@ def make_config(arguments: argparse.Namespace, *, training: str, share: float, s
 
 def make_jobs(arguments: argparse.Namespace) -> list[Job]:
     """All runs, seed by seed, so that an early end leaves whole comparisons."""
-    trainings, shares, seeds = (PLAIN, ROBUST), SHARES, SEEDS
+    trainings, seeds = (PLAIN, ROBUST), SEEDS[: arguments.seeds]
+    shares = tuple(map(float, arguments.shares.split(",")))
     if arguments.choose:
-        trainings, shares, seeds = tuple(TRAININGS), (CHOOSING_SHARE,), CHOOSING_SEEDS
-    elif arguments.quick:
-        shares, seeds = (0.0, 0.4), (0,)
+        trainings, shares, seeds = tuple(TRAININGS), (CHOOSING_SHARE,), (CHOOSING_SEED,)
     jobs = []
-    for seed in seeds[: arguments.seeds]:
+    for seed in seeds:
         for share in shares:
             for training in trainings:
                 config = make_config(arguments, training=training, share=share, seed=seed)
@@ -116,14 +116,24 @@ def make_jobs(arguments: argparse.Namespace) -> list[Job]:
 
 
 def run_job(job: Job) -> dict[str, Any]:
-    """The row of a run; one that was finished earlier is read again."""
+    """The row of a run; what an earlier call has done of it is read again."""
     written = job.folder / "row.json"
-    if written.is_file():
-        row: dict[str, Any] = read_json(written)
-        return row
-    start, busy = time.perf_counter(), time.process_time()
+    row: dict[str, Any] = read_json(written) if written.is_file() else {}
+    for do, is_done in ((learn, bool(row)), (judge, job.part in row)):
+        if not is_done:
+            start, busy = time.perf_counter(), time.process_time()
+            row |= do(job)
+            row["seconds"] = row.get("seconds", 0) + time.perf_counter() - start
+            row["processor_seconds"] = row.get("processor_seconds", 0) + time.process_time() - busy
+            write_json(written, row)
+    return row
+
+
+def learn(job: Job) -> dict[str, Any]:
+    """Train a run."""
     trained = train_run(job.config, job.folder, replace=True)
-    row = {
+    shutil.rmtree(job.folder / "state")  # three times the weights, and the run is over
+    return {
         "training": job.training,
         "share": job.share,
         "seed": job.seed,
@@ -131,17 +141,20 @@ def run_job(job: Job) -> dict[str, Any]:
         "validation_iou_with_dry": trained.validation_iou,
         "threshold": trained.decision.threshold,
     }
+
+
+def judge(job: Job) -> dict[str, Any]:
+    """A run's IoU on each picture with water, and how much water it sees where none is."""
     judged = evaluate_run(job.folder, split=job.part).rows
-    row[job.part] = {found["name"]: found["iou"] for found in judged if found["water_share"]}
-    row[f"{job.part}_iou"] = float(np.mean(list(row[job.part].values())))
+    wet = {found["name"]: found["iou"] for found in judged if found["water_share"]}
     dry = [found["false_water"] for found in judged if not found["water_share"]]
-    row[f"{job.part}_false_water"] = float(np.mean(dry)) if dry else None
-    if job.share > 0 and job.part == "test":
+    row: dict[str, Any] = {
+        job.part: wet,
+        f"{job.part}_iou": float(np.mean(list(wet.values()))),
+        f"{job.part}_false_water": float(np.mean(dry)) if dry else None,
+    }
+    if job.part == "test" and job.share > 0:
         row["spoiled"] = spoiled_scores(job)
-    row["seconds"] = round(time.perf_counter() - start, 1)
-    row["processor_seconds"] = round(time.process_time() - busy, 1)
-    shutil.rmtree(job.folder / "state")  # three times the weights, and the run is over
-    write_json(written, row)
     return row
 
 
@@ -170,20 +183,18 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def run_all(jobs: Sequence[Job], *, workers: int) -> list[dict[str, Any]]:
-    """Rows in the order of the jobs."""
+def run_all(jobs: Sequence[Job], *, workers: int) -> Iterator[dict[str, Any]]:
+    """Rows in the order of the jobs, each as soon as it is there."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         workers, mp_context=context, initializer=use_one_thread
     ) as pool:
-        rows = []
         for row in pool.map(run_job, jobs):
-            rows.append(row)
             scores = ", ".join(f"{k} {v:.3f}" for k, v in row.items() if k.endswith("_iou"))
             print(
                 f"{row['training']}, share {row['share']}, seed {row['seed']}: {scores}", flush=True
             )
-    return rows
+            yield row
 
 
 def main() -> None:
@@ -197,6 +208,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder that holds usgs_coast")
     parser.add_argument("--scenes", type=int, default=128)
     parser.add_argument("--steps", type=int, default=76, help="of each run, to the nearest epoch")
+    parser.add_argument("--shares", default="0,0.2,0.4,0.6", help="of spoiled labels")
     parser.add_argument("--seeds", type=int, help="only the first so many")
     parser.add_argument(
         "--workers", type=int, default=2, help="runs side by side, of one thread each"
@@ -207,6 +219,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.scenes, arguments.steps = 16, 6
+        arguments.shares, arguments.seeds = "0,0.4", 1
     start = time.perf_counter()
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0)
     if not config.data.manifest:
@@ -214,9 +227,11 @@ def main() -> None:
             arguments.out / "split.json", make_split(config.data, open_data(config.data), seed=0)
         )
     embed_data(config, say=print)
-    rows = run_all(make_jobs(arguments), workers=arguments.workers)
     results = arguments.results or arguments.out / "label_noise.json"
-    write_results(results, rows, arguments, seconds=time.perf_counter() - start)
+    rows: list[dict[str, Any]] = []
+    for row in run_all(make_jobs(arguments), workers=arguments.workers):
+        rows.append(row)  # written each time, so that a run that is cut off leaves what it found
+        write_results(results, rows, arguments, seconds=time.perf_counter() - start)
 
 
 def write_results(
@@ -228,10 +243,7 @@ def write_results(
 ) -> None:
     """JSON, and the figure beside it."""
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
-    shares = sorted({row["share"] for row in rows})
-    summary: Any = rank(rows, PLAIN)
-    if not arguments.choose:
-        summary = [compare(rows, share=share, plain=PLAIN, robust=ROBUST) for share in shares]
+    summary = rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, ROBUST)
     write_json(
         path,
         {
@@ -240,7 +252,7 @@ def write_results(
             "summary": summary,
             "trainings": {row["training"]: TRAININGS[row["training"]] for row in rows},
             "plain": PLAIN,
-            "robust": None if arguments.choose else ROBUST,
+            "robust": next(iter(summary)) if arguments.choose else ROBUST,
             "seeds": sorted({row["seed"] for row in rows}),
             "seconds": round(seconds),
             "processor_seconds": round(sum(row["processor_seconds"] for row in rows)),

@@ -21,13 +21,20 @@ def mean_over_pictures(values: Sequence[tuple[str, float]]) -> dict[str, Any]:
     return {"mean": float(numbers.mean()), "low": low, "high": high, "pictures": len(set(names))}
 
 
-def compare(rows: Sequence[Row], *, share: float, plain: str, robust: str) -> dict[str, Any]:
-    """Two trainings at one share, on test and on the spoiled training pictures."""
-    of_plain, of_robust = (
-        [row for row in rows if row["share"] == share and row["training"] == training]
-        for training in (plain, robust)
-    )
-    pairs = list(zip(of_plain, of_robust, strict=True))
+def compare_all(rows: Sequence[Row], plain: str, robust: str) -> list[dict[str, Any]]:
+    """Two trainings at each share, over the seeds for which both are there."""
+    by_key = {(row["share"], row["seed"], row["training"]): row for row in rows}
+    pairs: dict[float, list[tuple[Row, Row]]] = {}
+    for share, seed, training in sorted(by_key):
+        if training == plain and (share, seed, robust) in by_key:
+            pair = by_key[share, seed, plain], by_key[share, seed, robust]
+            pairs.setdefault(share, []).append(pair)
+    return [compare(found, share=share) for share, found in pairs.items()]
+
+
+def compare(pairs: Sequence[tuple[Row, Row]], *, share: float) -> dict[str, Any]:
+    """Plain and robust rows of equal seeds, on test and on the spoiled training pictures."""
+    of_plain, of_robust = ([pair[side] for pair in pairs] for side in (0, 1))
     found: dict[str, Any] = {
         "share": share,
         "plain": mean_over_pictures([item for row in of_plain for item in row["test"].items()]),

@@ -82,7 +82,7 @@ def test_only_a_circular_channel_wraps():
     values = [[0.1, 0.4, 0.6, 0.9]]
     pixels = pixels_of(values, [True, False, False, True], np.zeros(4, int))
     low, high, score = best_range(pixels, circular=(False,), rounds=3)
-    assert (low[0], high[0], score) == (np.float32(0.1), np.float32(0.1), 0.5)
+    assert (low[0], high[0], score) == (np.float32(0.1), np.float32(0.9), 0.5)
     low, high, score = best_range(pixels, circular=(True,), rounds=3)
     assert (low[0], high[0], score) == (np.float32(0.9), np.float32(0.1), 1.0)
 
