@@ -170,7 +170,7 @@ def loopback_hub() -> Iterator[Hub]:
     hub = Hub(token="hf_test")
     server = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(hub))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield hub
     server.shutdown()
     server.server_close()

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from autosam.errors import ImageError
-from autosam.types import PADDING_POINT, Pixels, Prompt, Query, SquarePrompt, Squares, SquareSizes
+from autosam.types import Pixels, Squares, SquareSizes
 
 GEOMETRY_VERSION = 1
 """Part of every embedding's key: raise it whenever `to_square` or `normalise` gives other numbers."""
@@ -31,9 +31,6 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 PADDING_COLOUR = (124, 116, 104)
 """The mean, so that what bleeds over the picture's edge when a square shrinks is 0 once normalised,
 as in SAM; black would draw a dark line along that edge, and dark is what water looks like."""
-
-MASK_LOGIT = 10.0
-"""Of certain water in a mask prompt: about as sure as SAM's own masks, which it was trained to read."""
 
 _COLUMNS_AT_ONCE = 2048
 """Of a mask converted to float together: bounds the memory that a very large mask takes."""
@@ -221,7 +218,7 @@ def mask_to_low(mask: np.ndarray, frame: Frame, low_side: int) -> Bool[Tensor, "
     Raises:
         ImageError: The mask has another size than the frame's picture.
     """
-    share = _area_shares(mask, frame, low_side)
+    share = area_shares(mask, frame, low_side)
     return (share >= 0.5 - _TIE)[None]
 
 
@@ -246,82 +243,21 @@ def valid_to_low(
     inside = (ends <= height)[:, None] & (ends <= width)[None, :]
     if valid is not None:
         # Sums of non-negative overlaps: 0 exactly where no invalid pixel reaches into the cell.
-        inside &= _area_shares(~valid, frame, low_side) == 0
+        inside &= area_shares(~valid, frame, low_side) == 0
     return inside[None]
 
 
-def points_to_square(points: np.ndarray, frame: Frame) -> np.ndarray:
-    """Pixel indices in the picture to pixel indices in its square, as `SamProcessor` scales them.
+def area_shares(mask: np.ndarray, frame: Frame, low_side: int) -> Float[Tensor, "low low"]:
+    """Share of each cell's area that the mask covers, 0..1.
 
     Args:
-        points: (..., 2), (x, y).
-        frame: Where the picture lies in the square.
-
-    Returns:
-        (..., 2) float32.
-    """
-    scaled: np.ndarray = np.asarray(points, np.float64) * _axis_scales(frame)
-    return scaled.astype(np.float32)
-
-
-def points_to_original(points: np.ndarray, frame: Frame) -> np.ndarray:
-    """What `points_to_square` was given, from what it returned; up to float32."""
-    scaled: np.ndarray = np.asarray(points, np.float64) / _axis_scales(frame)
-    return scaled.astype(np.float32)
-
-
-def _axis_scales(frame: Frame) -> np.ndarray:
-    """(x, y): sizes are (height, width), so the two orders meet here."""
-    (height, width), (square_height, square_width) = frame.original_size, frame.square_size
-    return np.array([square_width / width, square_height / height])
-
-
-def prompt_to_square(prompt: Prompt, frame: Frame, low_side: int) -> SquarePrompt:
-    """A prompt in the coordinates of the square; empty queries are left out.
-
-    A mask becomes logits of -`MASK_LOGIT` to `MASK_LOGIT` by the share of each cell's area that it
-    covers; padding is land.
-
-    Args:
-        prompt: In the picture's own pixels.
+        mask: (height, width) bool of the frame's original size.
         frame: Where the picture lies in the square.
         low_side: Cells along one side of the square.
 
     Raises:
-        ImageError: A point or box lies outside the picture, or the mask has another size.
+        ImageError: The mask has another size than the frame's picture.
     """
-    queries = []
-    for query in prompt.queries:
-        if query.is_empty:
-            continue
-        _check_inside(query, frame)
-        box = None
-        if query.box is not None:
-            box = points_to_square(query.box.reshape(2, 2), frame).reshape(4)
-        points = points_to_square(query.points, frame)
-        queries.append(Query(points=points, labels=query.labels, box=box))
-    logits = None
-    if prompt.mask is not None:
-        logits = (2 * _area_shares(prompt.mask, frame, low_side) - 1) * MASK_LOGIT
-    return SquarePrompt(queries=tuple(queries), mask_logits=logits, fusion=prompt.fusion)
-
-
-def _check_inside(query: Query, frame: Frame) -> None:
-    height, width = frame.original_size
-    kept = query.points[query.labels != PADDING_POINT]
-    corners = kept if query.box is None else np.vstack([kept, query.box.reshape(2, 2)])
-    # Half a pixel beyond the first and last index is still the picture.
-    outside = ((corners < -0.5) | (corners > np.array([width, height]) - 0.5)).any(axis=1)
-    if outside.any():
-        x, y = corners[outside][0].tolist()
-        raise ImageError(
-            f"prompt must lie inside the picture of {width} x {height} pixels, got ({x:g}, {y:g}). "
-            "Give (x, y) in the picture's own pixels."
-        )
-
-
-def _area_shares(mask: np.ndarray, frame: Frame, low_side: int) -> Float[Tensor, "low low"]:
-    """Share of each cell's area that the mask covers, 0..1."""
     if mask.shape != frame.original_size:
         raise ImageError(
             f"mask must have its picture's height and width {frame.original_size}, got {mask.shape}. "

@@ -22,6 +22,8 @@ LEAST_SHARE = 0.05
 """Of the water of label and model together: less than this is no fault."""
 LEAST_AREA = 0.002
 """Of the valid pixels: less than this is no fault either, so that a dry picture is not one for a speck."""
+TOUCHING = 2.0
+"""Pixels from the label's water up to which a part still lies along its bank."""
 BANK_WEIGHT = 20.0
 """Of the bank share against the loss, in the ranking."""
 _PROBABILITY_STEP = 1 / 255
@@ -91,10 +93,10 @@ def find_fault(
 ) -> LabelFault:
     """Name the likely fault of a label.
 
-    Missing water (the model's, outside the label, sure in its middle) is taken part by part. A part is
-    a band along the bank while it reaches no farther from the label than the water there is wide;
-    one that reaches farther, or that touches no labelled water, is a channel. The kind is that of the
-    most pixels, if they are more than `LEAST_SHARE` of the water and `LEAST_AREA` of the picture.
+    Missing water (the model's, outside the label) is taken part by part, where the model is sure of a
+    part on the whole. A part is a band along the bank while it touches the label's water and reaches no
+    farther from it than the water there is wide; any other is a channel. The kind is that of the most
+    pixels, if they are more than `LEAST_SHARE` of the water and `LEAST_AREA` of the picture.
 
     Args:
         probability: (height, width) in 0..1, of water.
@@ -109,7 +111,7 @@ def find_fault(
     predicted = probability >= threshold
     water = (predicted | label) & valid
     missing = _parts_of(predicted & ~label & valid, certainty=probability)
-    is_channel = _reach_farther_than_wide(missing, label=label, water=predicted | label)
+    is_channel = _is_channel(missing, label=label, water=predicted | label)
     false = _parts_of(label & ~predicted & valid, certainty=1 - probability)
     counts: dict[FaultKind, int] = {
         "bank under-filled": int(missing.areas[~is_channel].sum()),
@@ -152,15 +154,16 @@ def _parts_of(area: np.ndarray, *, certainty: np.ndarray) -> _Parts:
     return _Parts(labels, numbers, areas[numbers])
 
 
-def _reach_farther_than_wide(parts: _Parts, *, label: np.ndarray, water: np.ndarray) -> np.ndarray:
+def _is_channel(parts: _Parts, *, label: np.ndarray, water: np.ndarray) -> np.ndarray:
     """(parts,) bool, True for what is no band along the label's bank but a channel."""
     if not parts.numbers.size:
         return np.zeros(0, dtype=bool)
     from_label, from_bank = _distance(~label), _distance(water)
-    reach = ndimage.maximum(from_label, parts.labels, parts.numbers)
-    half_width = ndimage.maximum(from_bank, parts.labels, parts.numbers)
-    farther: np.ndarray = np.asarray(reach) > 2 * np.asarray(half_width)
-    return farther
+    begin = np.asarray(ndimage.minimum(from_label, parts.labels, parts.numbers))
+    reach = np.asarray(ndimage.maximum(from_label, parts.labels, parts.numbers))
+    half_width = np.asarray(ndimage.maximum(from_bank, parts.labels, parts.numbers))
+    is_channel: np.ndarray = (reach > 2 * half_width) | (begin > TOUCHING)
+    return is_channel
 
 
 def _distance(area: np.ndarray) -> np.ndarray:

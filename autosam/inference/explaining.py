@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from autosam.data.geometry import Frame, logits_to_original, prompt_to_square
+from autosam.data.geometry import Frame, logits_to_original
+from autosam.data.prompt_geometry import prompt_to_square
 from autosam.models.query_decoding import decode_prompts
 from autosam.models.sam import Sam
 from autosam.overlap import mask_iou

@@ -9,11 +9,11 @@ from autosam.data.geometry import (
     bands_to_square,
     logits_to_original,
     normalise,
-    prompt_to_square,
     scale_sizes,
     shrink_squares,
     to_square,
 )
+from autosam.data.prompt_geometry import prompt_to_square
 from autosam.models.autosam import PromptedSam
 from autosam.models.contract import MaskNetwork
 from autosam.types import Bands, ImageEmbedding, Prompt, Sample, SquarePrompt

@@ -106,8 +106,8 @@ class UNet(_PixelNetwork):
 class HsvThreshold(_PixelNetwork):
     """Water is a range of hue, saturation and value, tuned on training masks.
 
-    On real rivers it is a floor, not a method: measured on Elwha tiles, whose water is grey, every such
-    fixed rule stays at an IoU of .20 to .32.
+    On real rivers it is a floor, not a method: on Elwha tiles, whose water is grey, every
+    fixed range stays at an IoU of .20 to .32.
 
     Args:
         side: Height and width at which colours are looked at.

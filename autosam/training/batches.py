@@ -15,11 +15,11 @@ from autosam.data.geometry import (
     Frame,
     bands_to_square,
     mask_to_low,
-    prompt_to_square,
     shrink_squares,
     to_square,
     valid_to_low,
 )
+from autosam.data.prompt_geometry import prompt_to_square
 from autosam.embeddings import EmbeddingCache
 from autosam.errors import DataError, TrainingError
 from autosam.models.contract import MaskNetwork, Need

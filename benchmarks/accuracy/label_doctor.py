@@ -172,8 +172,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="JSON file; OUT/label_doctor.json by default")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.shares, arguments.seeds, arguments.scenes, arguments.side = "0.4", "0", 12, 96
-        arguments.set.append("train.epochs=3")
+        arguments.shares, arguments.seeds, arguments.scenes, arguments.side = "0.4", "0", 9, 96
+        arguments.set += ["train.epochs=2", "train.views=1"]
     settings = [*arguments.set, f"cache.directory={arguments.out / 'embeddings'}"]
     quoted = "'" + arguments.group_by.replace("'", "''") + "'"  # YAML keeps backslashes so
     rows: list[dict] = []

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import SamImageProcessor, SamProcessor
 
-from autosam.data.geometry import (
+from autosam.data.geometry import Frame, mask_to_low
+from autosam.data.prompt_geometry import (
     MASK_LOGIT,
-    Frame,
-    mask_to_low,
     points_to_original,
     points_to_square,
     prompt_to_square,

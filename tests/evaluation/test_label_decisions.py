@@ -48,49 +48,54 @@ def test_a_diagonal_thread_is_one_component():
 
 
 @pytest.mark.parametrize(
-    ("predicted", "sureness", "choice"),
+    ("agreement", "fault", "trusted", "choice"),
     [
-        (rows(20, 40), 0.6, "keep"),  # the same, however unsure
-        (rows(20, 41), 0.99, "keep"),  # one row of twenty-one: IoU .95
-        (rows(20, 60), 0.99, "replace"),  # twice as wide, and sure of it
-        (rows(20, 60), 0.8, "look"),  # twice as wide, but not sure
-        (rows(0, 0), 0.99, "replace"),  # no water, and sure of it
+        (0.95, "none", True, "keep"),
+        (0.9, "bank under-filled", True, "keep"),  # they agree, whatever is missing
+        (0.89, "bank under-filled", True, "replace"),
+        (0.6, "bank under-filled", True, "replace"),
+        (0.59, "bank under-filled", True, "look"),  # hardly the same water
+        (0.8, "bank under-filled", False, "look"),  # the models are too weak
+        (0.8, "channel missing", True, "look"),  # the label's fault, or the model's
+        (0.8, "false water", True, "look"),
+        (0.8, "none", True, "look"),  # they differ, but the model is not sure
     ],
 )
-def test_decisions_by_hand(predicted, sureness, choice):
+def test_decisions_by_hand(agreement, fault, trusted, choice):
+    assert decide(agreement, fault, trusted=trusted) == choice
+
+
+def relabelled(choice, label, predicted, *, sureness, valid=EVERYWHERE):
     probability = sure_of(predicted, sureness)
-    found = decide(rows(20, 40), predicted, probability=probability, valid=EVERYWHERE)
-    assert found.choice == choice
-
-
-def test_the_numbers_behind_a_decision_by_hand():
-    probability = sure_of(rows(20, 60), 0.99)
-    probability[40:50] = 0.6  # half of the disagreement
-    found = decide(rows(20, 40), rows(20, 60), probability=probability, valid=EVERYWHERE)
-    assert found.agreement == pytest.approx(0.5)
-    assert found.sureness == pytest.approx(0.5)
-
-
-def test_what_is_not_valid_decides_nothing():
-    label, predicted = rows(20, 40), rows(20, 60)
-    probability = sure_of(predicted, 0.99)
-    found = decide(label, predicted, probability=probability, valid=~rows(40, 60))
-    assert (found.choice, found.agreement, found.sureness) == ("keep", 1.0, 1.0)
+    return new_label(choice, label, predicted, probability=probability, valid=valid)
 
 
 def test_a_replaced_label_is_the_prediction_where_the_label_counted():
-    label, predicted, valid = rows(20, 40), rows(20, 60), ~rows(50, 64)
-    mask, after = new_label(
-        "replace", label, predicted, probability=sure_of(predicted, 0.99), valid=valid
-    )
+    valid = ~rows(50, 64)
+    mask, after = relabelled("replace", rows(20, 40), rows(20, 60), sureness=0.99, valid=valid)
     np.testing.assert_array_equal(mask, rows(20, 50))
     np.testing.assert_array_equal(after, valid)
 
 
-def test_a_kept_label_is_as_it_was():
-    label, valid = rows(20, 40), ~rows(50, 64)
-    mask, after = new_label(
-        "keep", label, rows(0, 64), probability=sure_of(rows(0, 64), 0.6), valid=valid
-    )
+def test_a_replaced_label_stays_where_the_model_is_not_sure():
+    label, predicted = rows(20, 40), rows(16, 44)
+    probability = sure_of(predicted, 0.99)
+    probability[40:] = 0.6
+    mask, _ = new_label("replace", label, predicted, probability=probability, valid=EVERYWHERE)
+    np.testing.assert_array_equal(mask, rows(16, 40))
+
+
+def test_a_label_to_look_at_stays_and_is_ignored_where_the_model_doubts_it_without_certainty():
+    label, predicted, valid = rows(20, 40), rows(20, 60), ~rows(0, 5)
+    mask, after = relabelled("look", label, predicted, sureness=0.85, valid=valid)
     np.testing.assert_array_equal(mask, label)
+    np.testing.assert_array_equal(after, valid & ~rows(40, 60))
+    _, after = relabelled("look", label, predicted, sureness=0.95, valid=valid)
+    np.testing.assert_array_equal(after, valid)
+
+
+def test_a_kept_label_is_as_it_was():
+    valid = ~rows(50, 64)
+    mask, after = relabelled("keep", rows(20, 40), rows(0, 64), sureness=0.6, valid=valid)
+    np.testing.assert_array_equal(mask, rows(20, 40))
     np.testing.assert_array_equal(after, valid)

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
 
 from autosam.errors import DataError
-from autosam.evaluation.label_faults import LabelFault, find_fault, label_loss
+from autosam.evaluation.label_faults import LabelFault, find_fault, label_loss, suspicion
 
 SIZE = (128, 160)
 EVERYWHERE = np.ones(SIZE, dtype=bool)
@@ -104,3 +107,30 @@ def test_arrays_of_other_shapes_are_refused():
         find_fault(np.zeros(SIZE), RIVER.T, threshold=0.5, valid=EVERYWHERE)
     with pytest.raises(DataError, match="label bool"):
         label_loss(np.zeros(SIZE), RIVER.astype(np.uint8), valid=EVERYWHERE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.9))
+def test_the_loss_is_that_of_another_library_over_valid_pixels(seed, share):
+    generator = np.random.default_rng(seed)
+    probability = generator.uniform(0.01, 0.99, (9, 12))
+    label, valid = generator.random((9, 12)) < share, generator.random((9, 12)) < 0.7
+    expected = log_loss(label[valid], probability[valid], labels=[False, True])
+    assert label_loss(probability, label, valid=valid) == pytest.approx(expected)
+
+
+def test_the_loss_of_a_sure_mistake_is_finite_and_that_of_nothing_is_nothing():
+    wrong = label_loss(np.zeros(SIZE), EVERYWHERE, valid=EVERYWHERE)
+    assert wrong == pytest.approx(np.log(255))
+    assert label_loss(np.zeros(SIZE), EVERYWHERE, valid=~EVERYWHERE) == 0
+
+
+def test_a_band_along_the_bank_is_more_suspect_than_a_picture_that_the_model_cannot_read():
+    band = fault(RIVER, area(slice(45, 65)))
+    elsewhere = fault(area(slice(90, 128)), RIVER)
+    assert elsewhere.bank_pixels == 0
+    band_loss = label_loss(np.where(RIVER, 0.95, 0.05), area(slice(45, 65)), valid=EVERYWHERE)
+    failure_loss = label_loss(np.where(area(slice(90, 128)), 0.95, 0.05), RIVER, valid=EVERYWHERE)
+    assert failure_loss > band_loss
+    assert suspicion(band_loss, band) > suspicion(failure_loss, elsewhere)
+    assert suspicion(band_loss, band) == pytest.approx(band_loss + 20 / 3)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import CLIPImageProcessor, SamImageProcessor, SamProcessor
 
-from autosam.data.geometry import normalise, points_to_square, to_square
+from autosam.data.geometry import normalise, to_square
+from autosam.data.prompt_geometry import points_to_square
 from autosam.errors import AccessError, AutoSamError, MissingPathError, ModelError
 from autosam.models.sam_processor import load_processor
 

@@ -1,4 +1,4 @@
-"""A few labelled pictures, of which one is labelled wrongly, and settings that train in a second."""
+"""A few labelled pictures, of which two are labelled wrongly, and settings that train in a second."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,10 @@ from autosam.config import Config, load_config
 
 
 def write_rivers(folder: Path, *, count: int = 6, size: tuple[int, int] = (40, 48)) -> Path:
-    """Grey rivers on green land; the label of the first has the river at another place."""
+    """Grey rivers on green land; two labels are wrong.
+
+    The first has the river at another place, the second lacks two rows along each bank.
+    """
     generator = np.random.default_rng(0)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
@@ -22,7 +25,9 @@ def write_rivers(folder: Path, *, count: int = 6, size: tuple[int, int] = (40, 4
         image = np.where(water[..., None], (120, 130, 140), (40, 120, 30))
         noisy = image + generator.integers(-20, 20, (*size, 3))
         Image.fromarray(noisy.astype(np.uint8)).save(folder / "images" / f"river_{index}.png")
-        label = np.roll(water, 20, axis=0) if index == 0 else water
+        label = np.roll(water, 20, axis=0) if index == 0 else water.copy()
+        if index == 1:
+            label[[top, top + 1, top + 10, top + 11]] = False
         Image.fromarray(label).save(folder / "masks" / f"river_{index}.png")
     return folder
 

@@ -82,14 +82,17 @@ def place(tmp_path, rivers, quick_run, made):
     return Place(tmp_path, rivers, quick_run, made.directory)
 
 
-def test_the_label_that_is_wrong_is_replaced_and_the_others_are_kept(made):
-    assert made.counts == {"keep": 5, "replace": 1, "look": 0}
-    replaced = [row for row in made.rows if row.decision == "replace"]
-    assert [row.name for row in replaced] == ["river_0"]
+def test_an_under_filled_label_is_replaced_and_a_wrong_one_is_to_be_looked_at(made):
+    decisions = {row.name: row.decision for row in made.rows}
+    assert decisions == {
+        "river_0": "look", "river_1": "replace", "river_2": "keep",
+        "river_3": "keep", "river_4": "keep", "river_5": "keep",
+    }  # fmt: skip
     truth = np.zeros((40, 48), dtype=bool)
-    truth[4:16] = True
-    mask = FolderDataset(made.directory)[0].mask
-    assert np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth) > 0.9
+    truth[7:19] = True
+    mask = FolderDataset(made.directory)[1].mask
+    # The old label has an IoU of 2/3 with it.
+    assert np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth) > 0.85
 
 
 def test_pictures_are_copied_byte_for_byte(made, rivers):
@@ -105,7 +108,7 @@ def test_the_new_dataset_can_be_trained_on_and_relabelled_again(made, quick_run,
 
 
 def test_a_persons_decisions_are_followed_without_training(place, capsys):
-    decisions = {"river_0": "keep", "river_1": "replace", "river_2": "look"}
+    decisions = {"river_0": "replace", "river_1": "keep", "river_2": "look"}
     review = reviewed(place.made, decisions)
     fits = contents(place.folder / "better.cross_fitting")
     assert run(place.relabel("--review", str(review), "--json")) == 0
@@ -129,7 +132,7 @@ def test_a_persons_decisions_are_followed_without_training(place, capsys):
         np.testing.assert_array_equal(after.valid_area, valid)
     # What was decided stays readable beside what the rule had said.
     rows = {row["name"]: row for row in csv.DictReader(place.lines())}
-    assert (rows["river_0"]["decision"], rows["river_0"]["suggested"]) == ("keep", "replace")
+    assert (rows["river_1"]["decision"], rows["river_1"]["suggested"]) == ("keep", "replace")
 
 
 def test_a_review_from_a_spreadsheet_of_another_country_is_read(place):
@@ -194,7 +197,11 @@ def test_what_killed_runs_left_is_cleared_away(place):
 def test_small_patches_of_the_prediction_are_dropped(place):
     review = reviewed(place.made, {f"river_{index}": "replace" for index in range(6)})
     assert run(place.relabel("--review", str(review), "--minimum-area", "65536")) == 0
-    assert not any(sample.mask.any() for sample in FolderDataset(place.made))
+    before, after = (
+        sum(np.count_nonzero(sample.mask) for sample in FolderDataset(folder))
+        for folder in (place.rivers, place.made)
+    )
+    assert after < before / 4  # the labels stay where the model is not sure
 
 
 def test_scenes_that_are_no_files_are_written_as_png(quick_run, tmp_path):
@@ -283,7 +290,7 @@ CASES = {
     ),
     "unknown decision": (
         lambda p: p.review("\n".join(p.lines()).replace(",keep,", ",kep,", 1)),
-        r"got 'kep' \(line 3 of .*Did you mean 'keep'",
+        r"got 'kep' \(line 4 of .*Did you mean 'keep'",
     ),
 }  # fmt: skip
 

@@ -5,7 +5,8 @@ import pytest
 
 from autosam.config import GeometricSettings
 from autosam.data.augmentation import apply_view
-from autosam.data.geometry import Frame, points_to_original
+from autosam.data.geometry import Frame
+from autosam.data.prompt_geometry import points_to_original
 from autosam.errors import TrainingError
 from autosam.training.batches import TrainingItems
 from autosam.training.randomness import Address
