@@ -270,3 +270,22 @@ def test_validation_is_prompted_as_at_inference(decoder):
     told = facts(decoder)["facts"]["scores"]["validation"]
     result = evaluate_run(decoder, split="validation")
     assert result.summary["iou"]["mean"] == pytest.approx(told["iou_mean"], abs=1e-6)
+
+
+def test_other_prompts_are_kept_when_the_model_is_saved(decoder, automatic, tmp_path):
+    model = AutoSam.from_pretrained(decoder)
+    other = model.prompted_by(oracle=True).save_pretrained(tmp_path / "oracle")
+    assert AutoSam.from_pretrained(other).prompt_source == "oracle points"
+    assert AutoSam.from_pretrained(decoder).prompt_source == "coarse hsv points"
+
+    class Everywhere:
+        name = "coarse everywhere"
+
+        def __call__(self, sample):
+            return np.ones(sample.size, bool)
+
+    anywhere = model.prompted_by(coarse=Everywhere())
+    prompt = anywhere.predict(make_scene(3, side=64).image).prompt
+    assert prompt.source == "coarse everywhere points"
+    with pytest.raises(ModelError, match="rule or a trained model to be saved, got 'coarse every"):
+        anywhere.save_pretrained(tmp_path / "lost")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from autosam.evaluation.label_faults import SURE, FaultKind
+from autosam.evaluation.label_faults import FaultKind, sure_disagreement
 
 Choice = Literal["keep", "replace", "look"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -78,9 +78,10 @@ def new_label(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mask and valid area that follow from a decision.
 
-    'keep' changes nothing. 'replace' takes the prediction where the label counted and the model is sure
-    (`SURE`). 'look' keeps the label, and leaves out of the valid area where the two disagree without the
-    model being certain (`CERTAIN`). What was not valid stays so, with the label that it had.
+    'keep' changes nothing. 'replace' takes the prediction where the label counted, in each part of the
+    disagreement of which the model is sure (`sure_disagreement`). 'look' keeps the label, and leaves out
+    of the valid area where the two disagree without the model being certain (`CERTAIN`). What was not
+    valid stays so, with the label that it had.
 
     Args:
         choice: 'keep', 'replace' or 'look'.
@@ -92,9 +93,10 @@ def new_label(
     Returns:
         (mask, valid), both (height, width) bool.
     """
-    certainty = np.maximum(probability, 1 - probability)
     if choice == "replace":
-        return np.where(valid & (certainty >= SURE), predicted, label), valid
+        missing, false = sure_disagreement(probability, label, predicted=predicted, valid=valid)
+        return (label | missing) & ~false, valid
     if choice == "look":
-        return label, valid & ~((label ^ predicted) & (certainty < CERTAIN))
+        certain = np.maximum(probability, 1 - probability) >= CERTAIN
+        return label, valid & ~((label ^ predicted) & ~certain)
     return label, valid

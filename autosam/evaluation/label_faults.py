@@ -130,6 +130,28 @@ def find_fault(
     )
 
 
+def sure_disagreement(
+    probability: np.ndarray, label: np.ndarray, *, predicted: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the label lacks water, and where it has false water, by parts of which the model is sure.
+
+    Whole parts, not single pixels: a probability that flickers about a limit would leave a label full of
+    holes.
+
+    Args:
+        probability: (height, width) in 0..1, of water.
+        label: (height, width) bool.
+        predicted: (height, width) bool.
+        valid: (height, width) bool, where the label counts.
+
+    Returns:
+        (missing, false), both (height, width) bool.
+    """
+    missing = _parts_of(predicted & ~label & valid, certainty=probability)
+    false = _parts_of(label & ~predicted & valid, certainty=1 - probability)
+    return missing.area(), false.area()
+
+
 class _Parts(NamedTuple):
     """Some of the 8-connected components of an area."""
 
@@ -139,6 +161,13 @@ class _Parts(NamedTuple):
     """Of the components that count."""
     areas: np.ndarray
     """Their pixels."""
+
+    def area(self) -> np.ndarray:
+        """(height, width) bool, all of them."""
+        kept = np.zeros(int(self.labels.max()) + 1, dtype=bool)
+        kept[self.numbers] = True
+        area: np.ndarray = kept[self.labels]
+        return area
 
 
 def _parts_of(area: np.ndarray, *, certainty: np.ndarray) -> _Parts:

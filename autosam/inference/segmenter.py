@@ -170,6 +170,8 @@ class AutoSam:
     ) -> "AutoSam":
         """The same weights behind other prompts.
 
+        `save_pretrained` keeps them for decoder and zero-shot; the other methods come back as trained.
+
         Args:
             kind: 'points', 'box', 'both', 'mask', 'null' or 'full-box'.
             oracle: True makes them from the true mask, False from the coarse mask.
@@ -205,6 +207,7 @@ class AutoSam:
             coarse = ModelMask(coarse, name=f"own model {coarse.config.method}")
         other = copy.copy(self)
         other.geometric = settings
+        other.config = dataclasses.replace(self.config, geometric=settings)
         other.coarse = coarse or self.coarse
         return other
 
@@ -273,8 +276,16 @@ class AutoSam:
         """The coarse mask's rule; a model in its place is written into the folder."""
         if isinstance(self.coarse, ModelMask):
             self.coarse.model.save_pretrained(folder / COARSE)
+            return None
+        if self.coarse is None:
+            return None
         to_dict = getattr(self.coarse, "to_dict", None)
-        rule: Mapping[str, Any] | None = None if to_dict is None else to_dict()
+        if to_dict is None:
+            raise ModelError(
+                f"coarse mask must be a rule or a trained model to be saved, got {self.coarse.name!r}. "
+                "Save the model without it, and pass coarse= again after loading."
+            )
+        rule: Mapping[str, Any] = to_dict()
         return rule
 
     def push_to_hub(

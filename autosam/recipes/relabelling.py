@@ -112,7 +112,7 @@ def relabel(
     """Write a dataset whose labels were checked by models that had not seen them.
 
     The rule, per sample (see `decide`): keep the label at an IoU of .9 or more with the pruned
-    prediction. Else replace it, where the model is sure, if its likely fault is an under-filled bank, the
+    prediction. Else replace it, wherever the model is sure, if its likely fault is an under-filled bank, the
     IoU is .6 or more, and the median IoU over all samples .7 or more. Else keep it for a person to look
     at, and ignore, until then, where the two disagree and the model is not certain.
 

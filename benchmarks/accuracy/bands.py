@@ -24,15 +24,16 @@ from autosam.recipes.training import train_run
 
 
 def configuration(
-    data: dict[str, Any], band: str, seed: int, epochs: int, out: Path
+    data: dict[str, Any], band: str, seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """One run's settings; the band is all that differs."""
     return {
         "seed": seed,
         "data": data,
+        "sam": {"name": arguments.sam},
         "prompt": {"weights": "imagenet", "side": 192, "bands": [band] if band else []},
-        "train": {"epochs": epochs, "patience": 0, "learning_rate": 1e-3, "views": 8},
-        "cache": {"directory": str(out / "embeddings")},
+        "train": {"epochs": arguments.epochs, "patience": 0, "learning_rate": 1e-3, "views": 8},
+        "cache": {"directory": str(arguments.out / "embeddings")},
     }
 
 
@@ -43,7 +44,7 @@ def run_pair(
     rows = []
     for bands in ("", band):
         folder = arguments.out / f"{name}-{seed}-{bands or 'rgb'}"
-        config = config_from_dict(configuration(data, bands, seed, arguments.epochs, arguments.out))
+        config = config_from_dict(configuration(data, bands, seed, arguments))
         trained = train_run(config, folder, replace=True)
         result = evaluate_run(folder)
         rows.append(
@@ -113,6 +114,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for runs")
     parser.add_argument("--data", type=Path, help="folder that holds elwha_thermal/")
+    parser.add_argument("--sam", default="nano", help="as sam.name; nano has random weights")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="a few scenes, to see that it runs")
@@ -133,7 +135,7 @@ def main() -> None:
         rows += thermal_rows(arguments)
     result = {
         "question": "bands",
-        "config": configuration(scenes, "", 0, arguments.epochs, arguments.out),
+        "config": configuration(scenes, "", 0, arguments),
         "summary": summarised(rows),
         "rows": rows,
         "environment": environment(),

@@ -59,7 +59,7 @@ def make_config(
 ) -> Config:
     """One method's settings; `split` is the manifest of its training part."""
     data: dict[str, Any] = {"synthetic_count": arguments.scenes, "synthetic_side": 256}
-    shares = {"validation_share": 0.13, "test_share": 0.34}
+    shares = {"validation_share": 0.1, "test_share": 0.26}
     if arguments.data:
         data = {"source": [os.path.relpath(arguments.data / "usgs_coast")], "group_by": FLIGHT}
         shares = {"validation_share": 0.1, "test_share": 0.3}
@@ -82,6 +82,7 @@ def make_config(
                 "learning_rate": 1e-3,
                 "decoder_learning_rate": 3e-4,
             },
+            "evaluate": {"bootstrap": 100, "worst": 1},
             "cache": {"directory": str(arguments.out / "embeddings")},
         }
     )
@@ -234,15 +235,15 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for runs; a second call goes on"
     )
     parser.add_argument("--data", type=Path, help="folder that holds usgs_coast/")
-    parser.add_argument("--scenes", type=int, default=76)
-    parser.add_argument("--steps", type=int, default=80, help="of each run, to the nearest epoch")
+    parser.add_argument("--scenes", type=int, default=62)
+    parser.add_argument("--steps", type=int, default=60, help="of each run, to the nearest epoch")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2, help="runs side by side, a thread each")
     parser.add_argument("--quick", action="store_true", help="does it run?")
     parser.add_argument("--results", type=Path, help="JSON file; OUT/data_size.json by default")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.scenes, arguments.steps, arguments.seeds = 20, 4, 1
+        arguments.scenes, arguments.steps, arguments.seeds = 16, 2, 1
     config = make_config(arguments, METHODS[0])
     whole = make_split(config.data, open_data(config.data), seed=0)
     embed_data(config, say=lambda line: print(line, flush=True))

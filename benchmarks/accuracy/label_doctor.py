@@ -41,7 +41,7 @@ def plant(
     noisy = add_label_noise(samples, share=share, seed=seed)
     planted, before = {}, {}
     for kind in ("images", "masks", "valid"):
-        (folder / kind).mkdir(parents=True)
+        (folder / kind).mkdir(parents=True, exist_ok=True)
     for sample, spoiled in zip(samples, noisy, strict=True):
         name = sample.name
         changed = bool(((sample.mask != spoiled.mask) & sample.valid_area).any())
@@ -87,7 +87,9 @@ def judge_relabelling(
     fits: Path, data: Path, output: Path, *, planted: dict[str, str], before: dict[str, Sample]
 ) -> dict:
     """IoU with the labels before they were spoiled: of old labels, new labels and predictions."""
-    output.with_name(f"{output.name}.cross_fitting").symlink_to(fits.resolve())
+    link = output.with_name(f"{output.name}.cross_fitting")
+    if not link.exists():
+        link.symlink_to(fits.resolve())
     made = relabel(fits, str(data), output)
     old, new = FolderDataset(data), FolderDataset(output)
     cross = open_cross_fit(fits, _collection(old))
@@ -158,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="new folder for data and runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for data and runs; goes on")
     parser.add_argument("--data", type=Path, help="folder dataset in the place of synthetic scenes")
     parser.add_argument("--group-by", default="", help="regular expression on its names")
     parser.add_argument("--shares", default="0.2,0.4")

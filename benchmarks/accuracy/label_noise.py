@@ -243,7 +243,7 @@ def write_results(
 ) -> None:
     """JSON, and the figure beside it."""
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
-    summary = rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, ROBUST)
+    summary: Any = rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, ROBUST)
     write_json(
         path,
         {

@@ -42,6 +42,12 @@ def grey(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8))
 
 
+def png_of(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    grey(values * 255).save(buffer, "png")
+    return buffer.getvalue()
+
+
 def rows_of(
     count: int = 3, *, label: Image.Image | None = None, names: bool = True, level: int = 0
 ):
@@ -228,6 +234,24 @@ def test_a_repeated_name_keeps_its_first_row_and_says_so(caplog):
     assert [sample.image[0, 0, 0] for sample in tiles] == [0, 1]
     assert tiles.repeated == (NAMES[1],)
     assert "1 names repeat" in caplog.text
+
+
+def test_valid_areas_are_read_at_any_size_and_may_be_missing():
+    half = WATER[::2, ::2]
+    rows = rows_of(2).add_column("valid", [None, None]).cast_column("valid", datasets.Image())
+    cells = [None, {"bytes": png_of(half), "path": None}]
+    rows = datasets.Dataset.from_list(
+        [{**row, "valid": cell} for row, cell in zip(rows, cells, strict=True)],
+        features=rows.features,
+    )
+    tiles = ElwhaDataset(rows, split="train", source="rows")
+    assert tiles[0].valid is None
+    np.testing.assert_array_equal(tiles[1].valid, WATER)
+
+
+def test_a_column_valid_that_holds_no_pictures_is_none_of_ours():
+    rows = rows_of().add_column("valid", [True, False, True])
+    assert ElwhaDataset(rows, split="train", source="rows")[1].valid is None
 
 
 @pytest.mark.parametrize("name", [None, "", "  "])

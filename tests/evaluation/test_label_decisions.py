@@ -85,6 +85,19 @@ def test_a_replaced_label_stays_where_the_model_is_not_sure():
     np.testing.assert_array_equal(mask, rows(16, 40))
 
 
+def test_a_replaced_label_loses_water_that_is_surely_land():
+    mask, _ = relabelled("replace", rows(20, 40) | rows(50, 60), rows(20, 40), sureness=0.9)
+    np.testing.assert_array_equal(mask, rows(20, 40))
+
+
+def test_single_pixels_of_doubt_leave_no_holes_in_a_replaced_label():
+    label, predicted = rows(20, 40), rows(16, 40)
+    probability = sure_of(predicted, 0.99)
+    probability[17:19, ::5] = 0.55
+    mask, _ = new_label("replace", label, predicted, probability=probability, valid=EVERYWHERE)
+    np.testing.assert_array_equal(mask, rows(16, 40))
+
+
 def test_a_label_to_look_at_stays_and_is_ignored_where_the_model_doubts_it_without_certainty():
     label, predicted, valid = rows(20, 40), rows(20, 60), ~rows(0, 5)
     mask, after = relabelled("look", label, predicted, sureness=0.85, valid=valid)

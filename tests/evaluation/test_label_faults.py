@@ -91,6 +91,7 @@ def test_a_speck_on_dry_land_is_no_fault():
 
 def test_what_is_not_valid_is_no_fault():
     assert fault(RIVER | POND, RIVER, valid=~POND).kind == "none"
+    assert fault(RIVER, RIVER | POND, valid=~POND).kind == "none"
     assert fault(RIVER, RIVER | POND, valid=np.zeros(SIZE, dtype=bool)).water_pixels == 0
 
 
