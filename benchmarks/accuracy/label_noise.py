@@ -5,9 +5,10 @@ Method: a share of the training labels is spoiled as the real ones are (data.lab
         dice) and the robust one start from equal weights, order and spoiled labels, on one split, for equal
         steps. IoU is the mean over pictures with water, since noise leaves the others as they are; intervals
         draw whole pictures. Spoiled training pictures are predicted too: model and label against the truth.
-        The robust training was chosen by --choose: on validation, at one share and seed.
-Run:    python benchmarks/accuracy/label_noise.py --out runs/label_noise
-        (--choose to choose, --quick to try, --data FOLDER for usgs_coast instead of drawn scenes)
+        The robust training is the best of TRAININGS on validation, at one share and seed (--choose).
+Run:    python benchmarks/accuracy/label_noise.py --out runs/label_noise --choose
+        python benchmarks/accuracy/label_noise.py --out runs/label_noise
+        (--quick to try, --data FOLDER for usgs_coast instead of drawn scenes)
 """
 
 import argparse
@@ -47,8 +48,6 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "symmetric + dice, no banks": {"loss": {"symmetric": 1, "dice": 1}, "ignore_bank": 1.5},
     "bootstrap + tversky": {"loss": {"bootstrap": 1, "tversky": 1}},
 }
-ROBUST = "symmetric + dice"
-"""What --choose found best."""
 SEEDS = (10, 11, 12)
 CHOOSING_SHARE, CHOOSING_SEED = 0.4, 10
 """Where --choose looks, at validation alone; its two winners need not be trained again."""
@@ -98,7 +97,7 @@ def make_config(arguments: argparse.Namespace, *, training: str, share: float, s
 
 def make_jobs(arguments: argparse.Namespace) -> list[Job]:
     """All runs, seed by seed, so that an early end leaves whole comparisons."""
-    trainings, seeds = (PLAIN, ROBUST), SEEDS[: arguments.seeds]
+    trainings, seeds = (PLAIN, arguments.robust), SEEDS[: arguments.seeds]
     shares = tuple(map(float, arguments.shares.split(",")))
     if arguments.choose:
         trainings, shares, seeds = tuple(TRAININGS), (CHOOSING_SHARE,), (CHOOSING_SEED,)
@@ -197,8 +196,8 @@ def run_all(jobs: Sequence[Job], *, workers: int) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def main() -> None:
-    """Run everything and write what came of it."""
+def parse_arguments() -> argparse.Namespace:
+    """What was asked for, and which training is the robust one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -215,23 +214,38 @@ def main() -> None:
     )
     parser.add_argument("--choose", action="store_true", help="compare the trainings on validation")
     parser.add_argument("--quick", action="store_true", help="does it run?")
-    parser.add_argument("--results", type=Path, help="JSON file; OUT/label_noise.json by default")
+    parser.add_argument("--results", type=Path, help="JSON file; by default in OUT")
     arguments = parser.parse_args()
+    choice = arguments.out / "choice.json"
+    arguments.robust = "bootstrap + dice"
     if arguments.quick:
         arguments.scenes, arguments.steps = 16, 6
         arguments.shares, arguments.seeds = "0,0.4", 1
+    elif not arguments.choose:
+        arguments.robust = read_json(choice, what="choice, made by --choose,")["robust"]
+    own = choice if arguments.choose else arguments.out / "label_noise.json"
+    arguments.results = arguments.results or own
+    return arguments
+
+
+def main() -> None:
+    """Run everything and write what came of it."""
+    arguments = parse_arguments()
     start = time.perf_counter()
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0)
     if not config.data.manifest:
-        write_split(
-            arguments.out / "split.json", make_split(config.data, open_data(config.data), seed=0)
-        )
+        split = make_split(config.data, open_data(config.data), seed=0)
+        write_split(arguments.out / "split.json", split)
     embed_data(config, say=print)
-    results = arguments.results or arguments.out / "label_noise.json"
     rows: list[dict[str, Any]] = []
     for row in run_all(make_jobs(arguments), workers=arguments.workers):
         rows.append(row)  # written each time, so that a run that is cut off leaves what it found
-        write_results(results, rows, arguments, seconds=time.perf_counter() - start)
+        write_results(arguments.results, rows, arguments, seconds=time.perf_counter() - start)
+
+
+def best_robust(ranked: Mapping[str, Any]) -> str | None:
+    """The best on validation but the plain one, which may be better still; None before there is one."""
+    return next((training for training in ranked if training != PLAIN), None)
 
 
 def write_results(
@@ -243,7 +257,9 @@ def write_results(
 ) -> None:
     """JSON, and the figure beside it."""
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
-    summary: Any = rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, ROBUST)
+    summary: Any = (
+        rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, arguments.robust)
+    )
     write_json(
         path,
         {
@@ -252,7 +268,7 @@ def write_results(
             "summary": summary,
             "trainings": {row["training"]: TRAININGS[row["training"]] for row in rows},
             "plain": PLAIN,
-            "robust": next(iter(summary)) if arguments.choose else ROBUST,
+            "robust": best_robust(summary) if arguments.choose else arguments.robust,
             "seeds": sorted({row["seed"] for row in rows}),
             "seconds": round(seconds),
             "processor_seconds": round(sum(row["processor_seconds"] for row in rows)),

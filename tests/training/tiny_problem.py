@@ -52,7 +52,7 @@ class TinyNetwork(MaskNetwork):
     def training_needs(self):
         return frozenset({"pixels"})
 
-    def forward(self, pixels=None, *, image_embedding=None, prompt_pixels=None):
+    def forward(self, pixels=None, *, image_embedding=None, prompt_pixels=None, **others):
         return self.head(self.body(pixels))
 
     def parameter_groups(self):
@@ -76,7 +76,7 @@ class TinyPrompted(TinyNetwork):
     def training_needs(self):
         return frozenset({"image_embedding", "prompt_pixels"})
 
-    def forward(self, pixels=None, *, image_embedding=None, prompt_pixels=None):
+    def forward(self, pixels=None, *, image_embedding=None, prompt_pixels=None, **others):
         features = functional.interpolate(self.body(prompt_pixels), (LOW_SIDE, LOW_SIDE))
         return self.head(features + image_embedding.to(features.dtype))
 
