@@ -358,6 +358,12 @@ class Config:
                 "geometric.fusion must be joint or mean unless the decoder's predicted IoU is trained, got "
                 "'best'. Set train.iou_head=true, or choose another fusion."
             )
+        clicks = self.train.simulated_corrections
+        if clicks and self.method in ("unet", "threshold", "zero-shot"):
+            raise ConfigError(
+                f"train.simulated_corrections must be 0 for a method without a SAM that trains, got "
+                f"{clicks} with {self.method!r}. Leave it out."
+            )
         if self.geometric.components == "each" and self.geometric.kind != "box":
             raise ConfigError(
                 f"geometric.components must be one unless the prompt is a box, got 'each' with "

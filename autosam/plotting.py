@@ -107,7 +107,11 @@ def save_histogram(
 
 
 def save_reliability(
-    path: PathLike, table: Sequence[Mapping[str, float | None]], *, error: float | None
+    path: PathLike,
+    table: Sequence[Mapping[str, float | None]],
+    *,
+    error: float | None,
+    note: str = "",
 ) -> Path:
     """Plot how often pixels are water against how often they were said to be, as PNG.
 
@@ -116,6 +120,7 @@ def save_reliability(
         table: Rows of `low`, `high`, `count`, `predicted`, `observed` (both shares in 0..1, None
             where no pixel fell).
         error: Expected calibration error, for the title; None when nothing was measured.
+        note: Ends the title, in brackets, for instance where prompts came from.
 
     Raises:
         OutputError: The file cannot be written.
@@ -131,7 +136,8 @@ def save_reliability(
     axes.set_ylim(0, 1)
     axes.legend(frameon=False, loc="upper left")
     if error is not None:
-        axes.set_title(f"expected calibration error {error:.4f}", fontsize=10)
+        ending = f"\n({note})" if note else ""
+        axes.set_title(f"expected calibration error {error:.4f}{ending}", fontsize=10)
     total = sum(row["count"] or 0 for row in table) or 1
     lows = [row["low"] or 0.0 for row in table]
     widths = [(row["high"] or 0.0) - (row["low"] or 0.0) for row in table]

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -260,6 +260,8 @@ class Prediction:
     """The geometry that asked for this mask; None where a network alone did."""
     mask_logits: np.ndarray | None = None
     """(low, low) float32 on SAM's own grid, which the next correction feeds back; None without a SAM."""
+    made_by: str = ""
+    """Which weights and prompts made it; a PNG mask carries it along, lest it be taken for another's."""
     explain: Callable[[], "Explanation"] | None = dataclasses.field(default=None, repr=False)
     """Finds what `as_points` gives; None without a SAM."""
 
@@ -338,15 +340,21 @@ class Prediction:
 
     def _write(self, path: PathLike, grey: np.ndarray) -> Path:
         from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
 
         path = _checked_suffix(path, (".png", ".tif", ".tiff"))
         picture = Image.fromarray(grey)
+        options: dict[str, Any] = {}
+        if self.made_by and path.suffix.lower() == ".png":
+            words = PngInfo()
+            words.add_text("autosam", self.made_by)
+            options["pnginfo"] = words
         if self.valid is not None and not self.valid.all():
             picture = Image.merge(
                 "LA", (picture, Image.fromarray(self.valid.astype(np.uint8) * 255))
             )
         with replacing(path) as beside:
-            picture.save(beside)
+            picture.save(beside, **options)
         return path
 
 

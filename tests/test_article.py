@@ -277,9 +277,23 @@ def test_each_pass_has_another_order_and_other_prompts_also_in_workers(hub, tiny
     assert not torch.equal(first, passes(seed=1)[0][0])
 
 
+def test_the_order_of_training_is_another_in_each_pass_and_of_each_seed(hub, tiny_sam_folder):
+    orders = []
+    for seed in (0, 1):
+        loader = get_dataloader(hub["train"], str(tiny_sam_folder), 4, image_size=64, seed=seed)
+        assert [len(batch["pixel_values"]) for batch in loader] == [4, 2]
+        loader.dataset.set_epoch(0)
+        means = [torch.cat([b["pixel_values"].mean(dim=(1, 2, 3)) for b in loader]) for _ in "ab"]
+        torch.testing.assert_close(means[0].sort().values, means[1].sort().values)
+        orders += [tuple(mean.tolist()) for mean in means]
+    assert len(set(orders)) == 4
+
+
 def test_validation_reads_one_tile_at_a_time_in_order_always_alike(hub, tiny_sam_folder):
     loader = get_dataloader(hub["validation"], str(tiny_sam_folder), batch_size=5, mask_size=64)
-    one, two = (list(loader) for _ in range(2))
+    one = list(loader)
+    loader.dataset.set_epoch(3)
+    two = list(loader)
     assert [len(batch["pixel_values"]) for batch in one] == [1, 1]
     for index, (before, after) in enumerate(zip(one, two, strict=True)):
         label = np.array(hub["validation"][index]["label"])
@@ -480,6 +494,17 @@ def _fresh_accelerate():
     yield
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+
+
+@pytest.mark.usefixtures("_fresh_accelerate")
+def test_accelerate_counts_the_epochs_of_a_loader_that_is_made_by_hand(processor):
+    plain = DataLoader(SAMDataset(lakes(rectangle()), processor, **SIZES), shuffle=True)
+    prepared = accelerate.Accelerator(cpu=True).prepare(plain)
+    passes = [next(iter(plain))["input_points"] for _ in range(2)]
+    assert torch.equal(*passes)  # nobody counts
+    first, second = (torch.cat([b["input_points"] for b in prepared]) for _ in range(2))
+    assert torch.equal(first, passes[0])
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.usefixtures("_fresh_accelerate")

@@ -471,6 +471,10 @@ def oracle_run(place) -> Path:
     return folder
 
 
+def prompt_sheet(place) -> list[str]:
+    return ["prompts", str(place.config), "--set", "method=decoder"]
+
+
 DECODER, BANDED = "method=decoder", "prompt.bands=[nir]"
 PROMPT_CASES = {
     # settings of prompts
@@ -549,12 +553,36 @@ PROMPT_CASES = {
     # prompts of a finished run
     "unknown prompts to judge by": (
         lambda p: ["evaluate", str(p.trained), "--prompt", "boxes", "-o", str(p.out)],
-        "Did you mean 'box'",
+        "other prompts must be for decoder",
     ),
-    "prompts from nowhere": (
-        lambda p: ["evaluate", str(p.trained), "--prompt", "box", "-o", str(p.out)],
-        "must come from a coarse mask, got a model",
+    "an oracle for a method that needs none": (
+        lambda p: ["evaluate", str(p.trained), "--oracle", "-o", str(p.out)],
+        "got 'autosam', which needs none",
     ),
+    "an oracle that is a null": (
+        lambda p: ["evaluate", str(p.trained), "--prompt", "null", "--oracle"],
+        "must come from no mask",
+    ),
+    "scores among the labels": (
+        lambda p: [
+            "evaluate",
+            str(p.trained),
+            "--data",
+            str(dataset(p.folder / "d")),
+            "-o",
+            str(p.folder / "d" / "masks"),
+        ],
+        "must lie apart from the data",
+    ),
+    "a sheet that is a folder": (
+        lambda p: [*prompt_sheet(p), "-o", str(p.folder)],
+        "must be a PNG file",
+    ),
+    "clicks for a U-Net": (
+        lambda p: p.train("method=unet", "train.simulated_corrections=2"),
+        "simulated_corrections must be 0",
+    ),
+    "an empty name": (lambda p: p.predict(""), "picture must be named"),
     "prompts from two places": (
         lambda p: ["evaluate", str(p.trained), "--oracle", "--coarse-from", str(p.trained)],
         "must come from one place",

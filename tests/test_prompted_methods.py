@@ -231,8 +231,52 @@ def test_corrections_that_cannot_be_are_refused(automatic, train, tmp_path):
         unet.predict(image, points=[(1, 3)], labels=[1])
     with pytest.raises(DataError, match="SAM to be explained by points"):
         unet.predict(image).as_points()
-    with pytest.raises(ModelError, match="method with a SAM"):
+    with pytest.raises(ModelError, match=r"must be for decoder, .* got 'unet'"):
         unet.prompted_by(kind="box")
+
+
+def test_a_model_that_prompts_itself_takes_no_other_prompts(automatic):
+    model = AutoSam.from_pretrained(automatic)
+    assert model.prompt_source == "learnt"
+    with pytest.raises(ModelError, match="got 'autosam', which needs none"):
+        model.prompted_by(kind="null")
+
+
+def test_a_mask_of_another_picture_is_not_fed_back(automatic):
+    model = AutoSam.from_pretrained(automatic)
+    one, other = (make_scene(seed, side=64).image for seed in (3, 4))
+    with pytest.raises(DataError, match="prediction of the same picture"):
+        model.predict(one, previous=model.predict(other))
+    with pytest.raises(DataError, match="must be a Prediction, got str"):
+        model.predict(one, previous="river.png")
+    with pytest.raises(DataError, match="ones that the model reads, got 'nir'"):
+        model.predict(one, bands={"nir": np.zeros((64, 64))})
+
+
+def test_any_function_can_be_the_coarse_mask_and_nothing_else(decoder):
+    model, image = AutoSam.from_pretrained(decoder), make_scene(3, side=64).image
+
+    def dark(sample):
+        return sample.image.mean(axis=2) < 128
+
+    assert model.prompted_by(coarse=dark).predict(image).prompt.source == "coarse dark points"
+    with pytest.raises(DataError, match=r"must be bool .* got NoneType"):
+        model.prompted_by(coarse=lambda sample: None).predict(image)
+    with pytest.raises(
+        ModelError, match="rule, a function from sample to mask or an AutoSam, got str"
+    ):
+        model.prompted_by(coarse="runs/a")
+    with pytest.raises(ConfigError, match="True or False, got 'no'"):
+        model.prompted_by(oracle="no")
+
+
+def test_every_file_of_an_oracle_says_so(train):
+    oracle = train("oracle", "method=decoder", "geometric.source=oracle")
+    assert "oracle points" in (oracle / "README.md").read_text()
+    assert "nobody clicks" not in (oracle / "README.md").read_text()
+    evaluate_run(oracle, split="validation")
+    assert (oracle / "evaluation" / "validation--oracle" / "metrics.json").is_file()
+    assert not (oracle / "evaluation" / "validation").exists()
 
 
 def test_the_click_curve_is_written_and_labelled_an_oracle(automatic, tmp_path):
@@ -252,6 +296,24 @@ def test_pictures_are_masked_by_other_prompts_from_the_command_line(decoder, aut
     command = ["predict", str(tmp_path / "a.png"), "-m", str(decoder), "-o", str(tmp_path / "out")]
     assert run([*command, "--coarse-from", str(automatic), "--preview"]) == 0
     assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_masks_of_another_model_or_prompt_are_not_taken_for_finished_ones(
+    decoder, automatic, tmp_path, capsys
+):
+    Image.fromarray(make_scene(9, side=64).image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    command = ["predict", str(tmp_path / "a.png"), "-o", str(out), "-m"]
+    assert run([*command, str(automatic)]) == 0
+    first = (out / "a.png").read_bytes()
+    assert run([*command, str(automatic)]) == 0
+    assert "finished before" in capsys.readouterr().out
+    assert run([*command, str(decoder)]) == 2
+    assert "masks in one folder must be of one model" in capsys.readouterr().err
+    assert (out / "a.png").read_bytes() == first
+    assert run([*command, str(decoder), "--overwrite"]) == 0
+    assert run([*command, str(decoder), "--prompt", "null"]) == 2
+    assert run([*command, str(tmp_path / "nowhere")]) == 2
 
 
 def test_an_oracle_run_masks_no_unlabelled_picture(train, tmp_path, capsys):

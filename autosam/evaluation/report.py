@@ -114,7 +114,10 @@ class _Judge:
             save_picture(file, predicted.astype(np.uint8) * 255)
             if scores["iou"] is not None:
                 iou = scores["iou"]
-                self.worst.offer(sample, predicted=predicted, truth=truth, valid=valid, iou=iou)
+                source = prediction.prompt.source if prediction.prompt else "prediction"
+                self.worst.offer(
+                    sample, predicted=predicted, truth=truth, valid=valid, iou=iou, source=source
+                )
 
     def evaluation(self, context: Mapping[str, Any]) -> Evaluation:
         """Everything that the rows say together."""
@@ -212,7 +215,10 @@ def _write_files(staged: Path, evaluation: Evaluation, worst: WorstPictures) -> 
     save_histogram(staged / "histogram.png", scores, label=label)
     calibration = evaluation.calibration
     save_reliability(
-        staged / "reliability.png", calibration["reliability"], error=calibration["ece"]
+        staged / "reliability.png",
+        calibration["reliability"],
+        error=calibration["ece"],
+        note=f"{prompt} prompt" if prompt else "",
     )
     sheet = worst.sheet()
     if sheet is not None:

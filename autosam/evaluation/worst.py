@@ -30,6 +30,7 @@ class WorstPictures:
         truth: np.ndarray,
         valid: np.ndarray,
         iou: float,
+        source: str = "prediction",
     ) -> None:
         """Keep a picture if its IoU is among the lowest so far; of equals the earlier one.
 
@@ -39,12 +40,15 @@ class WorstPictures:
             truth: (height, width) bool.
             valid: (height, width) bool, what was scored.
             iou: In 0..1.
+            source: Of the mask, for its title: a prompt's source, which says when it is an oracle.
         """
         self._offered += 1
         rank = (-iou, -self._offered)
         if len(self._kept) == self.count and rank <= self._kept[0][:2]:
             return
-        strip = _strip(sample, predicted=predicted, truth=truth, valid=valid, iou=iou)
+        strip = _strip(
+            sample, predicted=predicted, truth=truth, valid=valid, iou=iou, source=source
+        )
         entry = (*rank, strip)
         if len(self._kept) < self.count:
             heapq.heappush(self._kept, entry)
@@ -68,7 +72,13 @@ class WorstPictures:
 
 
 def _strip(
-    sample: Sample, *, predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, iou: float
+    sample: Sample,
+    *,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    valid: np.ndarray,
+    iou: float,
+    source: str,
 ) -> Strip:
     image, kept = shrink(sample.image, PANEL_SIDE), _shrunk(valid)
     truth_panel = hatched(overlay(image, _shrunk(truth & valid)), ~kept)
@@ -77,7 +87,7 @@ def _strip(
     return [
         (sample.name, image),
         ("truth", truth_panel),
-        (f"prediction, IoU {iou:.3f}", overlay(image, _shrunk(predicted))),
+        (f"{source}, IoU {iou:.3f}", overlay(image, _shrunk(predicted))),
         ("errors", errors),
     ]
 

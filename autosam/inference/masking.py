@@ -88,6 +88,31 @@ def is_finished(picture: Path, mask: Path, wanted: Sequence[Path] = ()) -> bool:
         return False
 
 
+def check_maker(masks: Sequence[Path], made_by: str) -> None:
+    """Refuse to take the masks of another model, or of other prompts, for finished ones of this.
+
+    Masks that do not say who made them are passed over.
+
+    Args:
+        masks: Where masks may be.
+        made_by: The model's `identity`.
+
+    Raises:
+        OutputError: One was made by another.
+    """
+    for mask in masks:
+        try:
+            with Image.open(mask) as found:
+                other = found.info.get("autosam", "")
+        except (OSError, SyntaxError, ValueError):
+            continue  # not there, or not to be read: it will be made anew
+        if other and other != made_by:
+            raise OutputError(
+                f"masks in one folder must be of one model and its prompts, got {mask} by {other!r} for "
+                f"{made_by!r}. Choose another folder, or --overwrite."
+            )
+
+
 def mask_files(
     model: AutoSam | None,
     source: PathLike | Sequence[PathLike],
@@ -112,8 +137,13 @@ def mask_files(
         preview: Also write ``<stem>.preview.jpg``, the picture with the water tinted.
         band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         on_each: Called after each picture, for a progress bar.
+
+    Raises:
+        OutputError: The folder holds masks by another model, or cannot be written.
     """
     results = []
+    if model is not None and not overwrite:
+        check_maker([mask for _, mask in plan_masks(source, output)], model.identity)
     for path, mask in plan_masks(source, output):
         shown = dict(zip(extras(mask), (probability, preview), strict=True))
         wanted = [file for file, is_wanted in shown.items() if is_wanted]

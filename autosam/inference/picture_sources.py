@@ -67,6 +67,11 @@ def float_bands(bands: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
         DataError: One is no array of numbers.
     """
+    if not isinstance(bands, Mapping):
+        raise DataError(
+            f"bands must be a mapping from name to array, got {type(bands).__name__}. "
+            "Write bands={'nir': array}."
+        )
     found = {}
     for name, band in bands.items():
         array = np.asarray(band)
@@ -137,7 +142,14 @@ def sample_of(
         DataError, MissingPathError: A band is missing or does not fit.
     """
     name, picture = opened(source)
-    values, valid = float_bands(arrays or {}), picture.valid
+    values, valid = float_bands({} if arrays is None else arrays), picture.valid
+    strange = sorted(values.keys() - set(bands))
+    if strange:
+        reads = ", ".join(bands) or "none besides red, green and blue"
+        raise DataError(
+            f"bands must be ones that the model reads, got {strange[0]!r} (it reads {reads}). "
+            "Leave it out, or mend the name."
+        )
     absent = [band for band in bands if band not in values]
     if absent and isinstance(source, str | os.PathLike):
         files = band_files(Path(source), absent, folders=folders)

@@ -3,10 +3,11 @@
 import copy
 import dataclasses
 import functools
+import hashlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from autosam.config import (
     config_from_dict,
 )
 from autosam.data.geometry import logits_to_original
-from autosam.errors import DataError, ModelError, PromptMismatchWarning
+from autosam.errors import ConfigError, DataError, ModelError, PromptMismatchWarning
 from autosam.files import PathLike
 from autosam.inference.devices import choose_device
 from autosam.inference.explaining import explain_mask
@@ -166,9 +167,9 @@ class AutoSam:
         *,
         kind: str | None = None,
         oracle: bool | None = None,
-        coarse: "CoarseMask | AutoSam | None" = None,
+        coarse: "CoarseMask | AutoSam | Callable[[Sample], np.ndarray] | None" = None,
     ) -> "AutoSam":
-        """The same weights behind other prompts.
+        """The same weights of a decoder or zero-shot method behind other prompts.
 
         `save_pretrained` keeps them for decoder and zero-shot; the other methods come back as trained.
 
@@ -178,17 +179,19 @@ class AutoSam:
             coarse: A rule, any callable from sample to mask, or a trained model.
 
         Raises:
-            ModelError: The method has no prompts to change.
-            ConfigError: The kind is unknown.
+            ModelError: The method has no prompts to change, or a coarse mask is none of these.
+            ConfigError: The kind is unknown, or an oracle is not asked for by True or False.
 
         Warns:
             PromptMismatchWarning: The decoder was trained with prompts of another kind.
         """
-        if not isinstance(self.network, PromptedSam):
+        if not isinstance(self.network, PromptedSam) or self.network.prompter is not None:
             raise ModelError(
-                f"prompts must be for a method with a SAM, got {self.config.method!r}. "
-                "Choose decoder, decoder-null, decoder-box-full, zero-shot or autosam."
+                f"other prompts must be for decoder, decoder-null, decoder-box-full or zero-shot, got "
+                f"{self.config.method!r}, which needs none. Leave them out."
             )
+        if oracle not in (None, True, False):
+            raise ConfigError(f"oracle must be True or False, got {oracle!r}. Leave it out.")
         before = self.geometric or GeometricSettings(kind="null")
         values: dict[str, Any] = {**dataclasses.asdict(self.config.geometric), "kind": before.kind}
         if kind is not None:
@@ -203,12 +206,10 @@ class AutoSam:
                 PromptMismatchWarning,
                 stacklevel=2,
             )
-        if isinstance(coarse, AutoSam):
-            coarse = ModelMask(coarse, name=f"own model {coarse.config.method}")
         other = copy.copy(self)
         other.geometric = settings
         other.config = dataclasses.replace(self.config, geometric=settings)
-        other.coarse = coarse or self.coarse
+        other.coarse = self.coarse if coarse is None else _as_coarse(coarse)
         return other
 
     @property
@@ -244,6 +245,27 @@ class AutoSam:
         prompts = self.geometric
         drawn = prompts is not None and prompts.kind not in ("null", "full-box")
         return prompts is not None and drawn and prompts.source == "oracle"
+
+    @property
+    def identity(self) -> str:
+        """Its weights, decision and prompts in one line: equal for models that give equal masks."""
+        coarse = f" {self.coarse.model.identity}" if isinstance(self.coarse, ModelMask) else ""
+        decision = f"{self.decision.temperature:.6g} {self.decision.threshold:.6g}"
+        prompts = "" if self.geometric is None else repr(self.geometric)
+        words = f"{self._weights} {decision} {prompts} {self.prompt_source}{coarse}"
+        digest = hashlib.sha256(words.encode()).hexdigest()
+        return f"{self.config.method} {self.prompt_source} {digest[:16]}"
+
+    @functools.cached_property
+    def _weights(self) -> str:
+        """Hex SHA-256 of what was trained and of the SAM behind it."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.network.trained_state().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if isinstance(self.network, PromptedSam):
+            digest.update(self.network.sam.fingerprint.encode())
+        return digest.hexdigest()
 
     def judged(self, sample: Sample) -> Sample:
         """What the model may see of a labelled sample: nothing of its label, unless it is an oracle."""
@@ -399,6 +421,8 @@ class AutoSam:
             ModelError: A correction of a model without a SAM.
             DataError: A band or, for oracle prompts, the true mask is missing.
         """
+        if previous is not None:
+            _check_previous(previous, sample, self.network)
         if image_embedding is None and self._shares_embedding():
             image_embedding = self.embed(sample.image)
         prompt = self.prompt_for(sample, image_embedding=image_embedding)
@@ -417,6 +441,7 @@ class AutoSam:
             threshold=self.decision.threshold,
             valid=sample.valid,
             prompt=prompt,
+            made_by=self.identity,
         )
         if not isinstance(self.network, PromptedSam):
             return prediction
@@ -479,6 +504,55 @@ class AutoSam:
             raise AssertionError("only predictions with a SAM behind them are explained")
         embedding = image_embedding_of(self.network, prediction.image)
         return explain_mask(self.network.sam, embedding, prediction.mask, valid=prediction.valid)
+
+
+def _check_previous(previous: Prediction, sample: Sample, network: MaskNetwork) -> None:
+    """A correction goes on from a mask of the same picture on the same grid."""
+    if not isinstance(previous, Prediction):
+        raise DataError(
+            f"previous must be a Prediction, got {type(previous).__name__}. "
+            "Give what predict returned for this picture."
+        )
+    logits = previous.mask_logits
+    side = network.low_side
+    if not np.array_equal(previous.image, sample.image) or (
+        logits is not None and logits.shape != (side, side)
+    ):
+        raise DataError(
+            f"previous must be a prediction of the same picture by the same kind of model, got that of "
+            f"{previous.name!r} {previous.image.shape[:2]} for {sample.name!r} {sample.size}. "
+            "Predict this picture first."
+        )
+
+
+def _as_coarse(coarse: Any) -> CoarseMask:
+    """A rule as it is; a model or a plain function with a name for tables."""
+    if isinstance(coarse, AutoSam):
+        return ModelMask(coarse, name=f"own model {coarse.config.method}")
+    if not callable(coarse):
+        raise ModelError(
+            f"coarse mask must be a rule, a function from sample to mask or an AutoSam, got "
+            f"{type(coarse).__name__}. Load a run with AutoSam.from_pretrained first."
+        )
+    if hasattr(coarse, "name"):
+        return cast(CoarseMask, coarse)
+    return FunctionMask(coarse)
+
+
+class FunctionMask:
+    """A plain function from sample to mask as a coarse mask.
+
+    Args:
+        function: Gives (height, width) bool.
+    """
+
+    def __init__(self, function: Callable[[Sample], np.ndarray]) -> None:
+        self._function = function
+        self.name = f"coarse {getattr(function, '__name__', type(function).__name__)}"
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        """(height, width) bool."""
+        return self._function(sample)
 
 
 class ModelMask:

@@ -39,9 +39,19 @@ def _summary(description: Mapping[str, Any]) -> str:
     )
     return (
         f"Method `{description['method']}` of autosam with the network "
-        f"`{description['config']['prompt']['network']}`{behind}. It turns an aerial RGB picture into a "
-        "mask of river water; nobody clicks."
+        f"`{description['config']['prompt']['network']}`{behind}. {_promise(description['config'])}"
     )
+
+
+def _promise(config: Mapping[str, Any]) -> str:
+    geometric = config.get("geometric", {})
+    drawn = geometric.get("kind", "null") not in ("null", "full-box")
+    if config["method"] in ("decoder", "zero-shot") and drawn and geometric["source"] == "oracle":
+        return (
+            "Its prompts are an *oracle*, made from the true mask: an upper bound to compare with, which "
+            "cannot mask a picture that has no mask yet."
+        )
+    return "It turns an aerial RGB picture into a mask of river water; nobody clicks."
 
 
 def _use() -> str:
@@ -70,9 +80,10 @@ def _scores(facts: Mapping[str, Any]) -> str:
     scores = facts.get("scores")
     if not scores:
         return "## Scores\n\nNot evaluated yet: run `autosam evaluate` and read its metrics.json."
-    lines = ["| part | images | mean IoU | median IoU |", "|---|---|---|---|"]
+    lines = ["| part | prompts | images | mean IoU | median IoU |", "|---|---|---|---|---|"]
     lines += [
-        f"| {part} | {row['images']} | {row['iou_mean']:.3f} | {row['iou_median']:.3f} |"
+        f"| {part} | {row.get('prompt', 'learnt')} | {row['images']} | {row['iou_mean']:.3f} "
+        f"| {row['iou_median']:.3f} |"
         for part, row in scores.items()
     ]
     return (

@@ -13,6 +13,8 @@ from autosam.types import LAND_POINT, WATER_POINT, Prompt, Query
 
 SCRIBBLE_POINTS = 8
 """Of one scribble, evenly along it: enough to follow it, few enough for a decoder trained on a handful."""
+LARGEST_PLACE = 1e6
+"""Beyond it no picture reaches, and float32 no longer tells pixels apart."""
 
 
 def correction(
@@ -41,15 +43,34 @@ def correction(
         )
     places = _numbers("points", [] if points is None else points, width=2)
     kinds = _numbers("labels", [] if labels is None else labels, width=0)
-    for line, label in scribbles:
+    for line, label in _checked_scribbles(scribbles):
         along = scribble_points(line)
         places = np.vstack([places, along])
         kinds = np.concatenate([kinds, np.full(len(along), label)])
-    if (kinds != kinds.astype(np.int64)).any():
+    if not np.isin(kinds, (WATER_POINT, LAND_POINT)).all():
         raise DataError(f"labels must be 1 (water) or 0 (land), got {kinds.tolist()}. Change them.")
+    if (np.abs(places) > LARGEST_PLACE).any():
+        raise DataError(f"points must lie in the picture, got {places.tolist()!s:.80}. Mend them.")
     corners = None if box is None else _numbers("box", box, width=0)
     query = Query(points=places, labels=kinds, box=corners)
     return None if query.is_empty else query
+
+
+def _checked_scribbles(scribbles: object) -> list[tuple[np.ndarray, float]]:
+    """Pairs of a line and one label."""
+    advice = "Give pairs such as [(line, 1)], with a line of (x, y) rows: 1 water, 0 land."
+    if not isinstance(scribbles, list | tuple):
+        raise DataError(f"scribbles must be a list, got {type(scribbles).__name__}. {advice}")
+    pairs = []
+    for scribble in scribbles:
+        fits = isinstance(scribble, list | tuple) and len(scribble) == 2
+        label = scribble[1] if fits else None
+        if not fits or isinstance(label, bool) or not isinstance(label, int | float | np.number):
+            raise DataError(
+                f"scribble must be a line and its label, got {scribble!r:.80}. {advice}"
+            )
+        pairs.append((scribble[0], float(label)))
+    return pairs
 
 
 def _numbers(name: str, values: object, *, width: int) -> np.ndarray:

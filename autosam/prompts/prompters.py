@@ -93,10 +93,12 @@ class GeometricPrompter:
         Raises:
             DataError: The mask does not fit the picture.
         """
-        if mask.shape != sample.size or mask.dtype != np.bool_:
+        if not isinstance(mask, np.ndarray) or mask.shape != sample.size or mask.dtype != np.bool_:
+            shape = getattr(mask, "shape", "")
             raise DataError(
                 f"coarse mask must be bool with the image's height and width {sample.size}, got "
-                f"{mask.dtype} {mask.shape} ({self.coarse.name}). Mend the function that makes it."
+                f"{getattr(mask, 'dtype', type(mask).__name__)} {shape} ({self.coarse.name}). "
+                "Mend the function that makes it."
             )
         return draw_prompt(
             mask, self.settings, source=self.source, generator=generator_of(mask),

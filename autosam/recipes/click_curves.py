@@ -101,9 +101,11 @@ def _corrected_scores(model: AutoSam, sample: Sample, most: int) -> list[float]:
 def _draw(path: Path, curve: dict[str, Any]) -> None:
     lines = {
         name: [(clicks, value) for clicks, value in enumerate(curve[key]) if value is not None]
-        for name, key in (("mean", "mean"), ("95 % from", "low"), ("to", "high"))
+        for name, key in (("mean", "mean"), ("95 % interval, low", "low"), ("high", "high"))
     }
-    panel = f"IoU ({curve['images']} images)"
+    lines = {name: points for name, points in lines.items() if points}
+    count = curve["images"]
+    panel = f"IoU ({count} image{'' if count == 1 else 's'})"
     save_curves(
         path,
         {panel: lines},
@@ -112,7 +114,7 @@ def _draw(path: Path, curve: dict[str, Any]) -> None:
 
 
 def _sentence(means: Sequence[float]) -> str:
-    shown = [
-        f"{means[clicks]:.3f} after {clicks}" for clicks in SHOWN_CLICKS if clicks < len(means)
-    ]
+    last = len(means) - 1
+    counts = sorted({clicks for clicks in SHOWN_CLICKS if clicks < last} | {last})
+    shown = [f"{means[clicks]:.3f} after {clicks}" for clicks in counts]
     return f"Mean IoU by oracle clicks: {', '.join(shown)}."

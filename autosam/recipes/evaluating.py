@@ -64,7 +64,7 @@ def evaluate_run(
         raise ConfigError(
             f"--clicks must be for a method with a SAM, got {model.config.method!r}. Leave it out."
         )
-    name = _part_name(split if not data else "elsewhere", prompts)
+    name = _part_name(split if not data else "elsewhere", prompts, oracle=model.uses_truth)
     if data:
         samples = open_data(DataSettings(source=tuple(data)), bands=model.bands).samples
         context: dict[str, Any] = {"part": "elsewhere", "sources": list(data)}
@@ -75,6 +75,7 @@ def evaluate_run(
         directory = Path(output or run / "evaluation" / name)
         say(f"Judging on the {split} part: {len(samples)} pictures. {context['leak']}")
     groups = group_names(samples.names, group_by) if group_by else None
+    _check_apart(directory, data or model.config.data.source)
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
     if split == "test" and not data:
@@ -106,9 +107,22 @@ def evaluate_run(
     return evaluation
 
 
-def _part_name(part: str, prompts: PromptChoice | None) -> str:
-    """Other prompts than the run's own have a folder of their own."""
-    return part if prompts is None else f"{part}--{prompts.name}"
+def _part_name(part: str, prompts: PromptChoice | None, *, oracle: bool) -> str:
+    """Other prompts than the run's own have a folder of their own, and so has every oracle."""
+    if prompts is not None:
+        return f"{part}--{prompts.name}"
+    return f"{part}--oracle" if oracle else part
+
+
+def _check_apart(directory: Path, data: Sequence[str]) -> None:
+    """Refuse to write among the pictures and labels that are judged on."""
+    here = directory.resolve()
+    for source in (Path(source).resolve() for source in data if Path(source).exists()):
+        if here == source or source in here.parents:
+            raise OutputError(
+                f"output must lie apart from the data, got {directory} in {source}, whose masks it would "
+                "mix with. Choose another with -o."
+            )
 
 
 def _part_of_run(

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from autosam.drawing import (
-    FALSE_WATER,
-    FOUND,
     IGNORED,
-    MISSED,
+    PREDICTED_OUTLINE,
+    WATER,
     contact_sheet,
-    error_map,
     hatched,
     overlay,
     shrink,
@@ -27,13 +25,8 @@ from autosam.types import Sample
 
 PANEL_SIDE = 420
 """Longest side in pixels: four panels side by side fill a screen."""
-CHANGE_LEGEND = (
-    ("water before and after", FOUND),
-    ("water added", FALSE_WATER),
-    ("water taken away", MISSED),
-    ("ignored", IGNORED),
-)
-"""What the colours of the last panel of `change_strip` mean."""
+CHANGE_LEGEND = (("water", WATER), ("its bank", PREDICTED_OUTLINE), ("ignored", IGNORED))
+"""What the colours of `change_strip` mean."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,12 +119,18 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def change_strip(
-    sample: Sample, *, mask: np.ndarray, valid: np.ndarray, row: ReviewRow
+    sample: Sample,
+    *,
+    predicted: np.ndarray,
+    mask: np.ndarray,
+    valid: np.ndarray,
+    row: ReviewRow,
 ) -> list[tuple[str, np.ndarray]]:
-    """(title, picture) of the image, its old label, its new one, and what has changed.
+    """(title, picture) of the image, its old label, what the model says, and the new label.
 
     Args:
         sample: With its old label.
+        predicted: (height, width) bool, the model's, pruned: what 'replace' would take.
         mask: (height, width) bool, new.
         valid: (height, width) bool, new.
         row: For the titles.
@@ -142,12 +141,9 @@ def change_strip(
     after = overlay(image, shrunk(mask & valid))
     return [
         (sample.name, image),
-        (f"label, IoU {row.agreement:.2f}", hatched(before, ~shrunk(sample.valid_area))),
-        (row.decision, hatched(after, ~shrunk(valid))),
-        (
-            f"{row.changed_share:.1%} changed",
-            shrink(error_map(sample.image, mask, old, valid), PANEL_SIDE),
-        ),
+        ("label", hatched(before, ~shrunk(sample.valid_area))),
+        (f"model, IoU {row.agreement:.2f}", overlay(image, shrunk(predicted))),
+        (f"{row.decision}: {row.changed_share:.0%} differ", hatched(after, ~shrunk(valid))),
     ]
 
 

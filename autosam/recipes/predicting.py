@@ -8,7 +8,7 @@ from typing import Any
 
 from autosam.errors import ConfigError
 from autosam.files import PathLike
-from autosam.inference.masking import MaskedFile, is_finished, mask_files, plan_masks
+from autosam.inference.masking import MaskedFile, mask_files, plan_masks
 from autosam.inference.segmenter import AutoSam
 from autosam.progress import progress_bar
 from autosam.recipes.prompting import PromptChoice, prompted_model
@@ -71,16 +71,19 @@ def predict_files(
         band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         device: As for `AutoSam`.
         token: For a private model.
+
+    Raises:
+        ConfigError: A source is empty, a band is not read by the model, or prompts are an oracle.
     """
+    if any(not str(one).strip() for one in source):
+        raise ConfigError("picture must be named, got ''. Name a file, a folder or a pattern.")
     missing = [one for one in source if not (Path(one).exists() or glob.has_magic(one))]
     if len(missing) < len(source):
         source = [one for one in source if one not in missing]
     pictures: str | list[str] = source[0] if len(source) == 1 else _expanded(source)
     pairs = plan_masks(pictures, output)
     loaded = None
-    if not dry_run and (
-        overwrite or not all(is_finished(*pair) for pair in pairs) or probability or preview
-    ):
+    if not dry_run:
         loaded = _automatic_model(model, prompts, device=device, token=token)
         _check_bands(loaded, band_folders or {})
     with progress_bar("masking", total=len(pairs)) as advance:

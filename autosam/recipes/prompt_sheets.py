@@ -19,7 +19,7 @@ from autosam.drawing import (
     save_picture,
     shrink,
 )
-from autosam.errors import ConfigError
+from autosam.errors import ConfigError, OutputError
 from autosam.files import PathLike, write_json
 from autosam.models.methods import bands_needed, method_prompts
 from autosam.prompts.boxes import tight_box
@@ -62,7 +62,10 @@ def draw_prompts(
 
     Raises:
         ConfigError: The method is not prompted by geometry.
+        OutputError: The output is no PNG file, or cannot be written.
     """
+    if Path(output).suffix.lower() != ".png" or Path(output).is_dir():
+        raise OutputError(f"output must be a PNG file, got {output}. Try -o prompts.png.")
     prompts = method_prompts(config)
     if prompts is None or prompts.kind in ("null", "full-box"):
         raise ConfigError(
@@ -82,7 +85,7 @@ def draw_prompts(
     for sample, prompt in pairs[:count]:
         for title, one in ((prompt.source, prompt), (oracle.source, oracle(sample))):
             pictures.append(shrink(_drawn(sample, one), SHOWN_SIDE))
-            titles.append(f"{sample.name}: {title}")
+            titles.append(title if one is not prompt else f"{title}: {sample.name}")
     save_picture(output, contact_sheet(pictures, titles, 2, legend=LEGEND))
     report = {"source": prompter.source, "pictures": len(pairs), **_agreement(pairs)}
     write_json(Path(output).with_suffix(".json"), report)

@@ -14,7 +14,7 @@ class PromptChoice:
     """Other prompts than a run's own.
 
     Raises:
-        ConfigError: An oracle is asked for together with a coarse mask.
+        ConfigError: Two sources are named, or one for a kind that has none.
     """
 
     kind: str | None = None
@@ -29,6 +29,12 @@ class PromptChoice:
             raise ConfigError(
                 f"prompts must come from one place, got the true mask (oracle) and {self.coarse_from}. "
                 "Give one of --oracle and --coarse-from."
+            )
+
+        if self.kind in ("null", "full-box") and (self.oracle or self.coarse_from is not None):
+            raise ConfigError(
+                f"prompts of kind {self.kind!r} must come from no mask, got one. "
+                "Leave --oracle and --coarse-from out, or choose points, box, both or mask."
             )
 
     @property

@@ -194,11 +194,16 @@ class _Judge:
         self._decisions = decisions
         self._trusted = cross.agreement >= TRUSTED_AGREEMENT
 
+    def predicted(self, sample: Sample) -> np.ndarray:
+        """(height, width) bool, pruned."""
+        water = self.cross.probability(sample.name) >= self.cross.threshold(sample.name)
+        return prune(water, minimum_area=self._minimum_area)
+
     def __call__(self, sample: Sample) -> tuple[np.ndarray, np.ndarray, ReviewRow]:
         """(new mask, new valid area, row of the review)."""
         probability = self.cross.probability(sample.name)
         threshold = self.cross.threshold(sample.name)
-        predicted = prune(probability >= threshold, minimum_area=self._minimum_area)
+        predicted = self.predicted(sample)
         label, valid = _label(sample), sample.valid_area
         agreement = mask_iou(predicted, label, valid=valid)
         fault = find_fault(probability, label, threshold=threshold, valid=valid).kind
@@ -252,5 +257,6 @@ def _draw_review(path: Path, judge: _Judge, rows: list[ReviewRow]) -> None:
     strips = []
     for sample in judge.cross.samples.select(chosen):
         mask, valid, row = judge(sample)
-        strips.append(change_strip(sample, mask=mask, valid=valid, row=row))
+        predicted = judge.predicted(sample)
+        strips.append(change_strip(sample, predicted=predicted, mask=mask, valid=valid, row=row))
     save_picture(path, lay_out(strips, CHANGE_LEGEND))

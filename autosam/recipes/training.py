@@ -63,6 +63,8 @@ class TrainedRun:
     steps: int
     stopped: str
     """Why it ended."""
+    prompt: str
+    """Where prompts came from in validation; begins with 'oracle' where that was the true mask."""
     seconds: float
     is_main_process: bool
 
@@ -72,10 +74,11 @@ class TrainedRun:
 
     def sentence(self) -> str:
         """Two lines for the console."""
+        prompts = "" if self.prompt == "learnt" else f" ({self.prompt} prompts)"
         return (
             f"{self.epochs} epochs, {self.steps} steps, {self.seconds:.0f} s ({self.stopped}). Validation "
-            f"IoU {self.validation_iou:.3f}, threshold {self.decision.threshold:.2f}, temperature "
-            f"{self.decision.temperature:.2f}.\nJudge it once: autosam evaluate {self.directory}"
+            f"IoU {self.validation_iou:.3f}{prompts}, threshold {self.decision.threshold:.2f}, "
+            f"temperature {self.decision.temperature:.2f}.\nJudge it once: autosam evaluate {self.directory}"
         )
 
 
@@ -140,6 +143,7 @@ def _train_claimed(
         epochs=fitted.epochs,
         steps=fitted.steps,
         stopped=fitted.stopped,
+        prompt=model.prompt_source,
         seconds=time.perf_counter() - start,
         is_main_process=is_main_process(),
     )

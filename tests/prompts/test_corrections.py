@@ -50,7 +50,13 @@ def test_scribbles_are_followed_evenly_along_their_bends():
         ({"box": (5, 5, 1, 1)}, "left <= right"),
         ({"box": (5, 5)}, "box must be"),
         ({"box": "everywhere"}, "box must be numbers"),
+        ({"points": [(1, 2)], "labels": [-10]}, r"labels must be 1 \(water\)"),
+        ({"points": [(1, 2)], "labels": [np.nan]}, r"labels must be 1 \(water\)"),
+        ({"points": [(1e300, 2)], "labels": [1]}, "points must lie in the picture"),
         ({"scribbles": [(np.zeros((0, 2)), 1)]}, "at least one point"),
+        ({"scribbles": None}, "scribbles must be a list, got NoneType"),
+        ({"scribbles": [(np.zeros((2, 2)), "water")]}, "scribble must be a line and its label"),
+        ({"scribbles": [(np.zeros((2, 2)), 1, 2)]}, "scribble must be a line and its label"),
     ],
 )
 def test_a_correction_that_cannot_be_meant_is_refused(given, message):
