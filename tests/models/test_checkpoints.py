@@ -62,7 +62,7 @@ def test_a_checkpoint_holds_what_was_trained_and_nothing_else(folder):
 
 def test_the_card_tells_the_numbers_of_the_run(folder):
     card = (folder / "README.md").read_text()
-    assert "| validation | 3 | 0.500 | 0.625 |" in card
+    assert "| validation | learnt | 3 | 0.500 | 0.625 |" in card
     assert "probability of 0.400" in card
 
 
