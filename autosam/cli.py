@@ -138,13 +138,22 @@ def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for what it makes.")
     ] = Path("autosam-demo"),
-    scenes: Annotated[int, typer.Option(help="Synthetic river scenes to make.", min=9)] = 40,
-    epochs: Annotated[int, typer.Option(help="Passes over the training scenes.", min=1)] = 24,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train a small model of its own first: two minutes.")
+    ] = False,
+    scenes: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="River scenes to draw: 8, or 40 with --train.", min=1),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of --train, over its scenes.", min=1)] = 24,
 ) -> None:
-    """See it work, offline: make river scenes, train a small AutoSAM on them, mask scenes it never saw."""
-    from autosam.recipes.demonstration import run_demo
+    """See it work, offline, in seconds: draw river scenes and mask them with river-nano."""
+    from autosam.recipes.demonstration import run_demo, run_training_demo
 
-    run_demo(output, scenes=scenes, epochs=epochs, say=print)
+    if train:
+        run_training_demo(output, scenes=scenes or 40, epochs=epochs, say=print)
+    else:
+        run_demo(output, scenes=scenes or 8, say=print)
 
 
 @application.command()
@@ -155,6 +164,14 @@ def train(
         typer.Option("-o", "--output", help="Folder of the run; runs/<name of CONFIG> by default."),
     ] = None,
     settings: Settings = None,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--from",
+            help="Fine-tune: begin with this model's weights, and take over its method, SAM and prompt "
+            "network. 'river-nano' (installed with autosam) or the folder of a run.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in this folder was cut off.")
     ] = False,
@@ -165,14 +182,14 @@ def train(
     token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Train a run: autosam train configs/rivers-light.yaml --set train.epochs=20.
+    """Train a run: autosam train rivers.yaml --from river-nano --set train.epochs=20.
 
     On several GPUs: accelerate launch -m autosam train CONFIG.
     """
     from autosam.config import load_config
-    from autosam.recipes.training import train_run
+    from autosam.recipes.training import starting_overrides, train_run
 
-    overrides = list(settings or ())
+    overrides = [*(starting_overrides(start) if start else ()), *(settings or ())]
     if time_limit is not None:
         overrides.append(f"train.time_limit={time_limit}")
     resolved = load_config(config, overrides)
@@ -246,10 +263,15 @@ def predict(
     source: Annotated[
         list[str], typer.Argument(help="Pictures, folders or glob patterns to mask.")
     ],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Folder of a run, or owner/name on the hub.")
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="'river-nano', installed with autosam; the folder of a run, or owner/name on the hub.",
+        ),
+    ] = "river-nano",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Mask again what is finished.")
     ] = False,
@@ -275,7 +297,7 @@ def predict(
     token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Mask pictures: autosam predict PICTURES/ -m RUN -o MASKS/. Finished ones are skipped."""
+    """Mask pictures: autosam predict PICTURES/ -o MASKS/. Finished ones are skipped."""
     from autosam.recipes.predicting import predict_files
 
     results = predict_files(

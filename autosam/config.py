@@ -95,7 +95,8 @@ class SamSettings:
     """Which SAM stands behind the prompt."""
 
     name: str = "nano"
-    """'nano', 'base', 'large', 'huge', a hub id, a folder, or Meta's .pth file."""
+    """'river-nano' (small, and installed with this package), 'nano' (random weights), 'base', 'large',
+    'huge', a hub id, a folder, or Meta's .pth file."""
     revision: str = ""
     """Branch, tag or commit on the hub; empty: its main branch."""
 
@@ -340,6 +341,9 @@ class Config:
     the mask decoder behind points or boxes (section geometric), 'decoder-null' behind SAM's own empty prompt,
     'decoder-box-full' behind a box around the whole picture. 'zero-shot' trains nothing; 'scratch' everything
     from random; 'unet' and 'threshold' are the baselines without SAM."""
+    start: str = ""
+    """A trained model of the same method, SAM and prompt network, whose weights training begins with:
+    'river-nano', the folder of a run, or a hub id. Empty: new weights."""
     seed: int = 0
     """Of weights, order and augmentation."""
     data: DataSettings = DataSettings()

@@ -262,6 +262,12 @@ class Prediction:
     """(low, low) float32 on SAM's own grid, which the next correction feeds back; None without a SAM."""
     made_by: str = ""
     """Which weights and prompts made it; a PNG mask carries it along, lest it be taken for another's."""
+    presence: float | None = None
+    """Probability that the picture shows any river, 0..1; None where the model was not fitted to say."""
+    domain_distance: float | None = None
+    """How far the picture is from those of training, about 1 for pictures like them; None as above."""
+    expected_iou: float | None = None
+    """IoU that validation pictures as far from training had, 0..1; None as above."""
     explain: Callable[[], "Explanation"] | None = dataclasses.field(default=None, repr=False)
     """Finds what `as_points` gives; None without a SAM."""
 

@@ -22,7 +22,7 @@ ORDER = [
     {"prompts"},
     {"models"},
     {"embeddings"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "maps"},
     {"inference"},
     {"recipes"},
     {"article"},
@@ -37,6 +37,11 @@ ONE_HOME = {
     "datasets": "data",
     "accelerate": "training",
     "typer": "cli",
+    "rasterio": "maps",
+    "pyogrio": "maps",
+    "geopandas": "maps",
+    "shapely": "maps",
+    "pyproj": "maps",
 }
 
 

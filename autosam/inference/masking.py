@@ -28,6 +28,12 @@ class MaskedFile:
     """Share of the pixels with data that are water, 0..1."""
     confidence: float | None = None
     """Mean probability of the chosen class, 0.5..1; 0 when the picture has no data."""
+    presence: float | None = None
+    """Probability that there is a river at all, 0..1; None where the model cannot say."""
+    domain_distance: float | None = None
+    """From the pictures of training, about 1 for pictures like them; None where the model cannot say."""
+    expected_iou: float | None = None
+    """What that distance has meant on validation pictures, 0..1; None where the model cannot say."""
     seconds: float | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
@@ -159,6 +165,10 @@ def mask_files(
     return results
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
 def _mask_one(
     model: AutoSam,
     path: Path,
@@ -187,6 +197,9 @@ def _mask_one(
         status="written",
         water_share=round(prediction.water_share, 6),
         confidence=round(prediction.confidence, 6),
+        presence=_rounded(prediction.presence),
+        domain_distance=_rounded(prediction.domain_distance),
+        expected_iou=_rounded(prediction.expected_iou),
         seconds=round(time.perf_counter() - start, 3),
         notes=notes,
     )

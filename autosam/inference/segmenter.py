@@ -19,7 +19,7 @@ from autosam.config import (
     SamSettings,
     config_from_dict,
 )
-from autosam.data.geometry import logits_to_original
+from autosam.data.geometry import Frame, logits_to_original, valid_to_low
 from autosam.errors import ConfigError, DataError, ModelError, PromptMismatchWarning
 from autosam.files import PathLike
 from autosam.inference.devices import choose_device
@@ -36,6 +36,8 @@ from autosam.models.checkpoints import (
     save_checkpoint,
 )
 from autosam.models.contract import MaskNetwork
+from autosam.models.embedded import RIVER_NANO
+from autosam.models.gauges import Gauges, embedding_summary, water_evidence
 from autosam.models.methods import build_network, method_prompts
 from autosam.models.sam import Sam
 from autosam.prompts.coarse_masks import CoarseMask
@@ -47,7 +49,15 @@ from autosam.prompts.prompters import (
     make_prompter,
     needs_coarse,
 )
-from autosam.types import Explanation, ImageEmbedding, Prediction, Prompt, Query, Sample
+from autosam.types import (
+    Explanation,
+    ImageEmbedding,
+    MaskLogits,
+    Prediction,
+    Prompt,
+    Query,
+    Sample,
+)
 
 _TRAINED_ON_PROMPTS = ("decoder", "decoder-null", "decoder-box-full")
 """Methods whose decoder has learnt to expect one kind of prompt."""
@@ -65,6 +75,7 @@ class AutoSam:
         decision: Temperature and threshold; neutral ones by default.
         facts: What is known of the weights, for the card.
         coarse: What points, boxes and masks are made from, for the methods that are prompted by them.
+        gauges: What the model can say of its own answers; nothing by default.
         device: 'cuda', 'mps', 'cpu'; None takes the best there is.
 
     A model that was built rather than loaded has untrained weights: its masks mean nothing yet.
@@ -85,11 +96,13 @@ class AutoSam:
         decision: Decision | None = None,
         facts: Mapping[str, Any] | None = None,
         coarse: CoarseMask | None = None,
+        gauges: Gauges | None = None,
         device: str | None = None,
     ) -> None:
         self.config = _changed(config or Config(), method=method, sam=sam, prompt=prompt)
         self.decision = decision or Decision()
         self.facts = dict(facts or {})
+        self.gauges = gauges or Gauges()
         self.device = choose_device(device)
         built = build_network(self.config) if network is None else network
         self.network = built.to(self.device).eval()
@@ -100,7 +113,7 @@ class AutoSam:
     @classmethod
     def from_pretrained(
         cls,
-        source: PathLike,
+        source: PathLike = RIVER_NANO,
         *,
         sam: Sam | str | None = None,
         revision: str | None = None,
@@ -111,7 +124,8 @@ class AutoSam:
         """Load a trained model, key for key.
 
         Args:
-            source: The folder of a run, or ``owner/name`` on the hub.
+            source: 'river-nano', which is installed with this package; the folder of a run, or
+                ``owner/name`` on the hub.
             sam: In the place of the SAM it names, for instance a local copy of the same weights.
             revision: Branch, tag or commit on the hub.
             token: For a private model; otherwise HF_TOKEN or the stored login is used.
@@ -137,6 +151,7 @@ class AutoSam:
             decision=loaded.decision,
             facts=loaded.facts,
             coarse=coarse,
+            gauges=loaded.gauges,
             device=device,
         )
 
@@ -291,6 +306,7 @@ class AutoSam:
             decision=self.decision,
             facts=self.facts,
             coarse=self._saved_coarse(Path(folder)),
+            gauges=self.gauges,
             bundle=bundle,
         )
 
@@ -423,7 +439,7 @@ class AutoSam:
         """
         if previous is not None:
             _check_previous(previous, sample, self.network)
-        if image_embedding is None and self._shares_embedding():
+        if image_embedding is None and (self._shares_embedding() or self.gauges.domain):
             image_embedding = self.embed(sample.image)
         prompt = self.prompt_for(sample, image_embedding=image_embedding)
         if query is not None or previous is not None:
@@ -442,6 +458,7 @@ class AutoSam:
             valid=sample.valid,
             prompt=prompt,
             made_by=self.identity,
+            **self._gauged(low, frame, image_embedding),
         )
         if not isinstance(self.network, PromptedSam):
             return prediction
@@ -450,6 +467,23 @@ class AutoSam:
             mask_logits=low[0].cpu().numpy(),
             explain=functools.partial(self._explained, prediction),
         )
+
+    def _gauged(
+        self, low: MaskLogits, frame: Frame, image_embedding: ImageEmbedding | None
+    ) -> dict[str, float]:
+        """What the model can say of its own answer, as far as it was fitted to."""
+        gauges, said = self.gauges, {}
+        if gauges.presence is not None:
+            inside = valid_to_low(None, frame, self.network.low_side)[0].numpy()
+            evidence = water_evidence(
+                low[0].cpu().numpy(), inside, temperature=self.decision.temperature
+            )
+            said["presence"] = gauges.presence.probability(evidence)
+        if gauges.domain is not None and image_embedding is not None:
+            distance = gauges.domain.distance(embedding_summary(image_embedding)[0])
+            said["domain_distance"] = distance
+            said["expected_iou"] = gauges.domain.expected_iou(distance)
+        return said
 
     def embed(self, image: np.ndarray) -> ImageEmbedding | None:
         """Encode a picture once for many predictions; None for a method without a SAM.

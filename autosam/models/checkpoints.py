@@ -23,6 +23,8 @@ from autosam.files import PathLike, read_json, replacing, write_json, write_text
 from autosam.models.autosam import PromptedSam
 from autosam.models.card import write_card
 from autosam.models.contract import MaskNetwork
+from autosam.models.embedded import embedded_folder
+from autosam.models.gauges import Gauges
 from autosam.models.hub import HUB_ID, check_repository, hub_errors, upload
 from autosam.models.methods import build_network, has_sam
 from autosam.models.sam import Sam, load_sam, save_sam_hub
@@ -54,6 +56,8 @@ class Checkpoint:
     """What the run wrote down: split hash, scores, versions, hardware."""
     coarse: Mapping[str, Any] | None
     """The rule of the coarse mask that prompts are made from, as it was tuned; None where there is none."""
+    gauges: Gauges
+    """What the model can say of its own answers."""
     coarse_folder: Path | None
     """Checkpoint of the model whose mask is the coarse mask; None where there is none."""
 
@@ -66,6 +70,7 @@ def save_checkpoint(
     decision: Decision | None = None,
     facts: Mapping[str, Any] | None = None,
     coarse: Mapping[str, Any] | None = None,
+    gauges: Gauges | None = None,
     bundle: bool = False,
 ) -> Path:
     """Write a checkpoint folder; ``config.json`` comes last, so a folder that has it is whole.
@@ -78,6 +83,7 @@ def save_checkpoint(
         facts: JSON values for the card and for `load_checkpoint`.
         coarse: The rule of the coarse mask. A model in its place is a checkpoint in ``coarse/``, which
             the caller writes first.
+        gauges: What the model can say of its own answers; nothing by default.
         bundle: Also write the SAM itself, so that the folder needs nothing else.
 
     Raises:
@@ -98,6 +104,7 @@ def save_checkpoint(
         "decision": dataclasses.asdict(decision),
         "facts": facts,
         "coarse": None if coarse is None else dict(coarse),
+        "gauges": (gauges or Gauges()).to_dict(),
     }
     if isinstance(network, PromptedSam):
         sam = network.sam
@@ -139,7 +146,7 @@ def load_checkpoint(
     """Load a folder or hub id, key for key.
 
     Args:
-        source: Folder, or ``owner/name`` on the hub.
+        source: 'river-nano', a folder, or ``owner/name`` on the hub.
         sam: In the place of the one that was trained with: a loaded SAM, a name or a path.
         revision: Branch, tag or commit on the hub.
         token: For a private model.
@@ -163,6 +170,7 @@ def load_checkpoint(
         decision=Decision(**description["decision"]),
         facts=description["facts"],
         coarse=description.get("coarse"),
+        gauges=Gauges.from_dict(description.get("gauges")),
         coarse_folder=folder / COARSE if (folder / COARSE / "config.json").is_file() else None,
     )
 
@@ -227,7 +235,7 @@ def _load_matching_sam(
 
 
 def _local_folder(source: PathLike, *, revision: str | None, token: str | None) -> Path:
-    folder = Path(source)
+    folder = embedded_folder(source) or Path(source)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -263,5 +271,5 @@ def push_checkpoint(
 
 
 def describe(folder: PathLike) -> dict[str, Any]:
-    """What a checkpoint folder says of itself, without building anything."""
-    return _read_description(Path(folder))
+    """What a checkpoint folder, or 'river-nano', says of itself, without building anything."""
+    return _read_description(embedded_folder(folder) or Path(folder))

@@ -12,6 +12,7 @@ from transformers import SamConfig, SamModel
 
 from autosam.errors import ModelError
 from autosam.files import PathLike, replacing, write_json
+from autosam.models.convolutional_encoder import BACKBONE_SETTING, ConvolutionalEncoder
 from autosam.models.sam_nano import NANO_CONFIG, NanoTensors
 from autosam.models.sam_sources import SamSource, find_sam, read_weights
 from autosam.models.sam_weights import (
@@ -233,8 +234,9 @@ def load_sam(
     """Load a SAM, frozen.
 
     Args:
-        name_or_path: 'nano' (random weights from a seed), 'base', 'large' or 'huge'; a hub id; a folder with
-            config.json and safetensors; or Meta's .pth file, whose architecture is read off its shapes.
+        name_or_path: 'river-nano' (small, and installed with this package), 'nano' (random weights from a
+            seed), 'base', 'large' or 'huge'; a hub id; a folder with config.json and safetensors; or
+            Meta's .pth file, whose architecture is read off its shapes.
         revision: Branch, tag or commit on the hub.
         token: For a private or gated model; by default the stored login or HF_TOKEN.
         encoder: False never builds the image encoder in memory. Its file is still read, one tensor at
@@ -282,8 +284,13 @@ def _empty_model(values: Mapping[str, Any], *, where: str) -> SamModel:
         config: Any = SamConfig.from_dict(dict(values))
         config.mask_decoder_config.layer_norm_eps = META_LAYER_NORM_EPS
         _check_config(config, where=where)
+        backbone = config.vision_config.to_dict().get(BACKBONE_SETTING)
         with torch.device("meta"):
-            return SamModel(config)
+            model = SamModel(config)
+            if backbone is not None:
+                channels = config.vision_config.output_channels
+                model.vision_encoder = ConvolutionalEncoder(backbone, channels=channels)
+            return model
     except ModelError:
         raise
     except Exception as error:  # whatever transformers raises at senseless sizes
@@ -372,6 +379,11 @@ def save_sam_meta(sam: Sam, path: PathLike) -> None:
             this architecture.
         OutputError: The file cannot be written.
     """
+    if isinstance(sam.image_encoder, ConvolutionalEncoder):
+        raise ModelError(
+            f"architecture must be one that a .pth file can tell, got a convolutional encoder "
+            f"({sam.name!r}). Write it with save_sam_hub."
+        )
     state = canonical_state(sam)
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     told = SamConfig.from_dict(config_from_shapes(shapes, where=sam.name))

@@ -20,6 +20,7 @@ from autosam.errors import (
     did_you_mean,
 )
 from autosam.files import read_json
+from autosam.models.embedded import EMBEDDED_FOLDERS, embedded_folder
 from autosam.models.sam_weights import (
     ENCODER_PREFIX,
     POSITIONAL_KEY,
@@ -112,6 +113,9 @@ def find_sam(name_or_path: str, *, revision: str | None, token: str | None) -> S
         CheckpointError: A file is damaged.
     """
     path = Path(name_or_path).expanduser()
+    embedded = embedded_folder(name_or_path)
+    if embedded is not None:
+        return _from_folder(embedded / "sam")
     if name_or_path in SHORT_NAMES:
         return _from_hub(SHORT_NAMES[name_or_path], revision=revision, token=token)
     if path.is_dir():
@@ -126,7 +130,7 @@ def find_sam(name_or_path: str, *, revision: str | None, token: str | None) -> S
         return _from_hub(name_or_path, revision=revision, token=token)
     raise ModelError(
         "SAM must be a short name, a hub id such as facebook/sam-vit-base, a folder or a .pth file, "
-        f"got {name_or_path!r}. {did_you_mean(name_or_path, ['nano', *SHORT_NAMES])}"
+        f"got {name_or_path!r}. {did_you_mean(name_or_path, ['nano', *EMBEDDED_FOLDERS, *SHORT_NAMES])}"
     )
 
 

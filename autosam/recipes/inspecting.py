@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from autosam.embeddings import default_cache_directory, describe_cache
 from autosam.errors import AutoSamError
 from autosam.files import PathLike
 from autosam.models.checkpoints import describe
+from autosam.models.embedded import embedded_folder
+from autosam.models.gauges import Gauges
 from autosam.models.weight_files import read_weights
 from autosam.recipes.environment import environment
 from autosam.recipes.evaluating import read_openings
@@ -32,7 +34,7 @@ def describe_run(folder: PathLike) -> dict[str, Any]:
         MissingPathError: There is no checkpoint in the folder.
         CheckpointError: It is damaged.
     """
-    folder = Path(folder)
+    folder = embedded_folder(folder) or Path(folder)
     description = describe(folder)
     weights = folder / "model.safetensors"
     return {
@@ -43,9 +45,18 @@ def describe_run(folder: PathLike) -> dict[str, Any]:
         "data": description["config"]["data"]["source"],
         "decision": description["decision"],
         "weights": f"{len(read_weights(weights))} tensors, {weights.stat().st_size / 1e6:.2f} MB",
+        "gauges": _gauges(description.get("gauges")),
         "test_opened": len(read_openings(folder)),
         **description["facts"],
     }
+
+
+def _gauges(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Without the statistics of single channels."""
+    gauges = Gauges.from_dict(values)
+    domain = gauges.domain
+    known = None if domain is None else {"distances": domain.distances, "iou": domain.iou}
+    return {"presence": gauges.to_dict()["presence"], "expected_iou_by_distance": known}
 
 
 def describe_installation(settings: CacheSettings | None = None) -> dict[str, Any]:

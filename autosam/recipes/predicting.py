@@ -39,8 +39,28 @@ class PredictedFile:
         notes = "".join(f" ({note})" for note in outcome.notes)
         return (
             f"{outcome.source}: {outcome.mask}, water {outcome.water_share:.1%}, "
-            f"confidence {outcome.confidence:.2f}{notes}"
+            f"confidence {outcome.confidence:.2f}{_gauges(outcome)}{notes}"
         )
+
+
+UNLIKELY = 0.5
+"""Probability of a river below which the console says that there may be none."""
+POOR_IOU = 0.5
+"""Expected IoU below which the console warns of an unfamiliar picture."""
+
+
+def _gauges(outcome: MaskedFile) -> str:
+    """What the model says of its own answer, where there is something to say."""
+    said = ""
+    if outcome.presence is not None:
+        doubt = ": perhaps no river here" if outcome.presence < UNLIKELY else ""
+        said += f", river {outcome.presence:.0%}{doubt}"
+    if outcome.expected_iou is not None and outcome.expected_iou < POOR_IOU:
+        said += (
+            f", unlike the training pictures (distance {outcome.domain_distance:.1f}, "
+            f"expected IoU {outcome.expected_iou:.2f})"
+        )
+    return said
 
 
 def predict_files(
@@ -60,7 +80,7 @@ def predict_files(
     """Mask pictures into a folder.
 
     Args:
-        model: Folder of a run, or ``owner/name`` on the hub.
+        model: 'river-nano', the folder of a run, or ``owner/name`` on the hub.
         source: Pictures, folders and glob patterns.
         output: Folder for the masks.
         overwrite: Mask again what is finished.

@@ -5,6 +5,7 @@ state to go on from, ``best.safetensors`` and ``last.safetensors``, and, last of
 """
 
 import dataclasses
+import json
 import math
 import shutil
 import time
@@ -26,7 +27,7 @@ from autosam.inference.devices import choose_device
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
 from autosam.models.baselines import HsvThreshold
-from autosam.models.checkpoints import Decision
+from autosam.models.checkpoints import Decision, describe, load_checkpoint
 from autosam.models.contract import MaskNetwork
 from autosam.models.methods import (
     bands_needed,
@@ -44,6 +45,7 @@ from autosam.recipes.encoding import (
     training_views,
 )
 from autosam.recipes.environment import environment, hardware
+from autosam.recipes.gauging import fit_gauges
 from autosam.recipes.validating import Validation
 from autosam.training.batches import TrainingItems
 from autosam.training.loop import FitResult, fit
@@ -80,6 +82,26 @@ class TrainedRun:
             f"IoU {self.validation_iou:.3f}{prompts}, threshold {self.decision.threshold:.2f}, "
             f"temperature {self.decision.temperature:.2f}.\nJudge it once: autosam evaluate {self.directory}"
         )
+
+
+def starting_overrides(source: str) -> list[str]:
+    """The settings of a trained model that training from it must share, as ``section.key=value``.
+
+    Args:
+        source: 'river-nano', or the folder of a run.
+
+    Raises:
+        MissingPathError: There is no such model.
+        CheckpointError: It is damaged.
+    """
+    description = describe(source)
+    shared = {"start": source, "method": description["method"]}
+    folder = Path(source)
+    bundled = (description.get("sam") or {}).get("bundled") and folder.is_dir()
+    sam = {**description["config"]["sam"], **({"name": str(folder / "sam")} if bundled else {})}
+    for section, values in (("sam", sam), ("prompt", description["config"]["prompt"])):
+        shared |= {f"{section}.{key}": value for key, value in values.items()}
+    return [f"{key}={json.dumps(value)}" for key, value in shared.items()]
 
 
 def train_run(
@@ -127,6 +149,7 @@ def _train_claimed(
         say(_split_sentence(split))
         encoded = _encode(config, data, split, device, token, say)
     network = build_network(config, encoder=encoded is None, token=token)
+    _start_from(network, config, token)
     validation = data.samples.select(split.validation)
     training = _training_samples(config, data, split)
     _set_band_statistics(network, training)
@@ -136,6 +159,7 @@ def _train_claimed(
     fitted = _fit(network, training, judge, encoded, config, directory, resume=resume)
     network.to(device)
     model.decision, scores = judge.decide()
+    model.gauges = fit_gauges(model, training, validation, scores, encoded)
     run = TrainedRun(
         directory=directory,
         validation_iou=float(np.mean(scores)),
@@ -151,6 +175,26 @@ def _train_claimed(
         model.facts = _facts(split, run, scores, model, coarse_report)
         model.save_pretrained(directory)
     return run
+
+
+def _start_from(network: MaskNetwork, config: Config, token: str | None) -> None:
+    """Put the weights of another model into a new network."""
+    if not config.start:
+        return
+    begun = load_checkpoint(config.start, token=token, encoder=False)
+    if begun.network.method != network.method:
+        raise ConfigError(
+            f"start must be a model of method {network.method!r}, got {begun.network.method!r} "
+            f"({config.start}). Set method={begun.network.method}."
+        )
+    if isinstance(network, PromptedSam) and isinstance(begun.network, PromptedSam):
+        before, now = begun.network.sam, network.sam
+        if before.fingerprint != now.fingerprint:
+            raise ConfigError(
+                f"start must be a model behind the same SAM, got {config.start} behind {before.name!r} "
+                f"for {now.name!r}. Use autosam train --from {config.start}, which takes its SAM along."
+            )
+    network.load_trained_state(begun.network.trained_state())
 
 
 def _set_band_statistics(network: MaskNetwork, training: Sequence[Sample]) -> None:
