@@ -1,5 +1,7 @@
 """The one path from a picture to logits: validation, calibration, evaluation and prediction all take it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,7 +18,17 @@ from autosam.data.geometry import (
 from autosam.data.prompt_geometry import prompt_to_square
 from autosam.models.autosam import PromptedSam
 from autosam.models.contract import MaskNetwork
-from autosam.types import Bands, ImageEmbedding, Prompt, Sample, SquarePrompt
+from autosam.types import (
+    Bands,
+    ImageEmbedding,
+    MaskLogits,
+    Pixels,
+    Prompt,
+    Sample,
+    SquarePrompt,
+    Squares,
+    SquareSizes,
+)
 
 
 @torch.inference_mode()
@@ -65,12 +77,8 @@ def low_logits(
     square, frame = to_square(sample.image, network.side)
     squares = square[None].to(device)
     sizes = torch.tensor([frame.square_size], device=device)
-    prompt_pixels = pixels = None
-    if network.prompt_side != network.side or "prompt_pixels" in network.training_needs:
-        antialias = getattr(getattr(network, "prompter", None), "antialias", True)
-        prompt_squares = shrink_squares(squares, network.prompt_side, antialias=antialias)
-        prompt_sizes = scale_sizes(sizes, network.side, network.prompt_side)
-        prompt_pixels = normalise(prompt_squares, prompt_sizes)
+    pixels = None
+    prompt_pixels = _prompt_pixels(network, squares, sizes)
     if image_embedding is None:
         pixels = normalise(squares, sizes)
     else:
@@ -91,6 +99,36 @@ def image_embedding_of(network: PromptedSam, image: np.ndarray) -> ImageEmbeddin
     square, frame = to_square(image, network.side)
     squares = square[None].to(_device_of(network))
     return network.sam.embed(normalise(squares, torch.tensor([frame.square_size])))
+
+
+@torch.inference_mode()
+def logits_together(
+    network: MaskNetwork, images: Sequence[np.ndarray]
+) -> tuple[MaskLogits, list[Frame]]:
+    """Mask logits of several pictures in one pass, and how each lies in its square.
+
+    Args:
+        network: In evaluation mode; it reads no bands.
+        images: (height, width, 3) uint8 each.
+    """
+    device = _device_of(network)
+    squares, frames = zip(*(to_square(image, network.side) for image in images), strict=True)
+    together = torch.stack(squares).to(device)
+    sizes = torch.tensor([frame.square_size for frame in frames], device=device)
+    logits = network(
+        normalise(together, sizes), prompt_pixels=_prompt_pixels(network, together, sizes)
+    )
+    return logits.float(), list(frames)
+
+
+def _prompt_pixels(network: MaskNetwork, squares: Squares, sizes: SquareSizes) -> Pixels | None:
+    """What the prompt network sees, where it is not simply what the encoder sees."""
+    if network.prompt_side == network.side and "prompt_pixels" not in network.training_needs:
+        return None
+    antialias = getattr(getattr(network, "prompter", None), "antialias", True)
+    prompt_squares = shrink_squares(squares, network.prompt_side, antialias=antialias)
+    prompt_sizes = scale_sizes(sizes, network.side, network.prompt_side)
+    return normalise(prompt_squares, prompt_sizes)
 
 
 def _device_of(network: MaskNetwork) -> torch.device:

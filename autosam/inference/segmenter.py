@@ -458,8 +458,8 @@ class AutoSam:
             valid=sample.valid,
             prompt=prompt,
             made_by=self.identity,
-            **self._gauged(low, frame, image_embedding),
         )
+        prediction = self._gauged(prediction, low, frame, image_embedding)
         if not isinstance(self.network, PromptedSam):
             return prediction
         return dataclasses.replace(
@@ -469,21 +469,26 @@ class AutoSam:
         )
 
     def _gauged(
-        self, low: MaskLogits, frame: Frame, image_embedding: ImageEmbedding | None
-    ) -> dict[str, float]:
-        """What the model can say of its own answer, as far as it was fitted to."""
-        gauges, said = self.gauges, {}
-        if gauges.presence is not None:
+        self,
+        prediction: Prediction,
+        low: MaskLogits,
+        frame: Frame,
+        image_embedding: ImageEmbedding | None,
+    ) -> Prediction:
+        """With what the model can say of its own answer, as far as it was fitted to."""
+        presence, domain = self.gauges.presence, self.gauges.domain
+        if presence is not None:
             inside = valid_to_low(None, frame, self.network.low_side)[0].numpy()
             evidence = water_evidence(
                 low[0].cpu().numpy(), inside, temperature=self.decision.temperature
             )
-            said["presence"] = gauges.presence.probability(evidence)
-        if gauges.domain is not None and image_embedding is not None:
-            distance = gauges.domain.distance(embedding_summary(image_embedding)[0])
-            said["domain_distance"] = distance
-            said["expected_iou"] = gauges.domain.expected_iou(distance)
-        return said
+            prediction = dataclasses.replace(prediction, presence=presence.probability(evidence))
+        if domain is None or image_embedding is None:
+            return prediction
+        distance = domain.distance(embedding_summary(image_embedding)[0])
+        return dataclasses.replace(
+            prediction, domain_distance=distance, expected_iou=domain.expected_iou(distance)
+        )
 
     def embed(self, image: np.ndarray) -> ImageEmbedding | None:
         """Encode a picture once for many predictions; None for a method without a SAM.

@@ -12,7 +12,7 @@ from typing import Any, cast
 import timm
 import torch
 from jaxtyping import Float
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights

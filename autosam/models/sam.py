@@ -286,11 +286,11 @@ def _empty_model(values: Mapping[str, Any], *, where: str) -> SamModel:
         _check_config(config, where=where)
         backbone = config.vision_config.to_dict().get(BACKBONE_SETTING)
         with torch.device("meta"):
-            model = SamModel(config)
+            model: Any = SamModel(config)
             if backbone is not None:
                 channels = config.vision_config.output_channels
                 model.vision_encoder = ConvolutionalEncoder(backbone, channels=channels)
-            return model
+            return cast(SamModel, model)
     except ModelError:
         raise
     except Exception as error:  # whatever transformers raises at senseless sizes

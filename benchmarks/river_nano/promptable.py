@@ -25,7 +25,7 @@ from autosam.recipes.environment import environment
 from benchmarks.river_nano.collection import training_scenes
 from benchmarks.river_nano.objects import ObjectBatch, ObjectBatches
 from benchmarks.river_nano.simulated_prompts import boxes_of, corrupted_masks, sampled_clicks
-from benchmarks.river_nano.small_sam import SmallSam, save_small_sam
+from benchmarks.river_nano.small_sam import SmallSam, save_small_sam, save_trunk
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 ROUNDS_LATE = 3
@@ -273,6 +273,7 @@ def main() -> None:
     run = Pretraining(recipe, arguments.data, arguments.out)
     run.run(arguments.minutes or recipe["promptable"]["minutes"])
     save_small_sam(run.sam, arguments.out / "sam")
+    save_trunk(run.sam, arguments.out / "trunk.safetensors")
     report = {
         "question": "promptable pre-training", "steps": run.step, "seconds": round(run.seconds),
         "scenes": len(run.scenes), "recipe": recipe, "environment": environment(),

@@ -141,6 +141,15 @@ class SmallSam(nn.Module):
         return embedded.permute(2, 0, 1)[None]
 
 
+def save_trunk(sam: SmallSam, path: Path) -> None:
+    """Write the encoder's trunk keyed as timm's classifier, for a prompt network to begin with."""
+    state = {**lite0_weights(), **sam.image_encoder.trunk.state_dict()}
+    with replacing(path) as beside:
+        safetensors.torch.save_file(
+            {key: value.contiguous() for key, value in state.items()}, beside
+        )
+
+
 def _start_visibly(module: nn.Module) -> None:
     """SAM's default start is almost zero, from which little is learnt in an hour."""
     for name, part in module.named_modules():

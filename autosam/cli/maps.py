@@ -1,0 +1,203 @@
+"""Commands for maps: rasters to masks, masks to polygons and river measures, two dates to change."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from autosam.cli.options import Device, Json, Token, application, print_json, say
+
+if TYPE_CHECKING:
+    from autosam.maps.rasters import RasterChoice
+
+Mask = Annotated[
+    Path,
+    typer.Argument(metavar="MASK.tif", help="A mask that `autosam map` wrote, or one like it."),
+]
+Probability = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="The probability on the same grid, for means and intervals."),
+]
+
+
+def _answer(line: str) -> None:
+    print(line, flush=True)
+
+
+@application.command(name="map")
+def map_command(
+    source: Annotated[
+        list[str], typer.Argument(help="Rasters, their addresses, folders or glob patterns.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
+    model: Annotated[
+        str,
+        typer.Option("-m", "--model", help="river-nano, the folder of a run, or owner/name."),
+    ] = "river-nano",
+    resolution: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Metres per pixel at which the model sees the raster."),
+    ] = None,
+    bands: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which bands are red, green and blue, e.g. 3,2,1."),
+    ] = None,
+    nodata: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Value that means no data, where the raster does not say."),
+    ] = None,
+    threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Probability from which a pixel is water; the model's by default."),
+    ] = None,
+    probability: Annotated[
+        str, typer.Option(help="Also write the probability: none, uint8 or float32.")
+    ] = "none",
+    overlap: Annotated[
+        float, typer.Option(help="Share of its side that a tile has in common with the next.")
+    ] = 0.25,
+    dihedral: Annotated[
+        bool, typer.Option("--dihedral", help="Mean of the eight views of each tile: 8 x the work.")
+    ] = False,
+    vector: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Mask again what is finished.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost here; write nothing.")
+    ] = False,
+    device: Device = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Mask georeferenced rasters of any size: autosam map ORTHOS/ -o MASKS/ --vector gpkg.
+
+    Masks lie on the rasters' own pixels: 1 water, 0 land, 255 no data. A run that was killed goes on.
+    """
+    from autosam.maps.settings import MapSettings
+    from autosam.maps.vector_files import vector_format
+    from autosam.recipes.mapping import exit_code, map_rasters
+    from autosam.recipes.river_products import vectorise
+
+    if vector is not None:
+        vector_format(f"mask.{vector}")  # before anything is masked
+    settings = MapSettings(
+        choice=_raster_choice(bands, nodata), resolution=resolution, threshold=threshold,
+        probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
+    )  # fmt: skip
+    outcomes = map_rasters(
+        model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
+        device=device, token=token, say=say if as_json else _answer,
+    )  # fmt: skip
+    if vector is not None and not dry_run:
+        for outcome in outcomes:
+            polygons = Path(outcome.mask).with_suffix(f".{vector}")
+            if outcome.status != "failed" and (overwrite or not polygons.exists()):
+                vectorise(outcome.mask, polygons, say=say if as_json else _answer)
+    if as_json:
+        print_json([outcome.to_dict() for outcome in outcomes])
+    if exit_code(outcomes):
+        raise typer.Exit(1)
+
+
+def _raster_choice(bands: str | None, nodata: float | None) -> "RasterChoice":
+    """The two options that say how a raster is read."""
+    from autosam.errors import ConfigError
+    from autosam.maps.rasters import RasterChoice
+
+    if bands is None:
+        return RasterChoice(nodata=nodata)
+    try:
+        numbers = tuple(int(number) for number in bands.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--bands must be whole numbers from 1, got {bands!r}. Write for example --bands 3,2,1."
+        ) from error
+    return RasterChoice(bands=numbers, nodata=nodata)
+
+
+@application.command()
+def vectors(
+    mask: Mask,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help=".gpkg, .geojson, .parquet or .fgb.")
+    ],
+    probability: Probability = None,
+    minimum_area: Annotated[
+        float, typer.Option(help="Square metres of the smallest polygon that stays.")
+    ] = 10.0,
+    tolerance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Metres by which simplifying may move an outline; a pixel by default."),
+    ] = None,
+    style: Annotated[
+        bool, typer.Option("--style", help="Also write QGIS styles (.qml) beside the rasters.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the water of a mask as polygons: autosam vectors MASKS/ortho.tif -o river.gpkg."""
+    from autosam.maps.vectors import VectorChoice
+    from autosam.recipes.river_products import vectorise
+
+    choice = VectorChoice(minimum_area=minimum_area, tolerance=tolerance)
+    found = vectorise(
+        mask, output, probability=probability, choice=choice, style=style,
+        say=say if as_json else _answer,
+    )  # fmt: skip
+    if as_json:
+        print_json(found)
+
+
+@application.command()
+def river(
+    mask: Mask,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it measures.")],
+    probability: Probability = None,
+    minimum_area: Annotated[
+        float, typer.Option(help="Square metres of the smallest water that is measured.")
+    ] = 1000.0,
+    spacing: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Metres between cross-sections; half a width by default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure rivers: area with an interval, centreline, widths, braiding, islands, and a page to look at."""
+    from autosam.maps.river import RiverChoice
+    from autosam.recipes.river_products import measure_river
+
+    choice = RiverChoice(minimum_area=minimum_area, spacing=spacing)
+    found = measure_river(
+        mask, output, probability=probability, choice=choice, say=say if as_json else _answer
+    )
+    if as_json:
+        print_json(found)
+
+
+@application.command()
+def change(
+    first: Annotated[Path, typer.Argument(metavar="EARLIER.tif", help="Mask of the earlier date.")],
+    second: Annotated[Path, typer.Argument(metavar="LATER.tif", help="Mask of the later date.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help=".gpkg, .geojson, .parquet or .fgb.")
+    ],
+    maximum_shift: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Metres by which the dates may lie beside each other; two pixels."),
+    ] = None,
+    minimum_area: Annotated[
+        float, typer.Option(help="Square metres of the smallest change that counts.")
+    ] = 25.0,
+    as_json: Json = False,
+) -> None:
+    """Say where a river gained and lost water between two masks of one place."""
+    from autosam.maps.change import ChangeChoice
+    from autosam.recipes.river_products import compare_dates
+
+    choice = ChangeChoice(maximum_shift=maximum_shift, minimum_area=minimum_area)
+    found = compare_dates(first, second, output, choice=choice, say=say if as_json else _answer)
+    if as_json:
+        print_json(found)

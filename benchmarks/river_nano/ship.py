@@ -1,0 +1,168 @@
+"""Last stage: put a trained run into the package as river-nano, in float16, with its card.
+
+Run:    python -m benchmarks.river_nano.ship --run runs/river_nano/river --sam runs/river_nano/sam
+            --report benchmarks/results/river_nano--real--cpu.json --data FOLDER
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from autosam import AutoSam
+from autosam.files import replacing, write_json, write_text
+from autosam.models.embedded import EMBEDDED_FOLDERS, RIVER_NANO
+from autosam.overlap import mask_iou
+from benchmarks.river_nano.promptable import RECIPE
+from benchmarks.river_nano.scenes import labelled_names
+
+FOLDER = EMBEDDED_FOLDERS[RIVER_NANO]
+SCENES = Path(__file__).parents[2] / "tests" / "river_scenes"
+GROUND_RESOLUTION = {"low": 0.05, "high": 2.0}
+"""Metres per pixel of the pictures that trained it, at SAM's side."""
+
+
+def ship_weights(run: Path, sam: Path, folder: Path) -> None:
+    """Prompt network and SAM, in float16."""
+    (folder / "sam").mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(sam / name, folder / "sam" / name)
+        (folder / "sam" / name).chmod(0o644)
+    state = load_file(run / "model.safetensors")
+    halved = {
+        key: value.half() if value.is_floating_point() else value for key, value in state.items()
+    }
+    with replacing(folder / "model.safetensors") as beside:
+        save_file(halved, beside, metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    shutil.copyfile(run / "preprocessor_config.json", folder / "preprocessor_config.json")
+
+
+def shipped_description(run: Path, stage_one: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own, without the paths of the machine that it ran on."""
+    description: dict[str, Any] = json.loads((run / "config.json").read_text())
+    config = description["config"]
+    config["sam"]["name"] = RIVER_NANO
+    config["prompt"]["weights"] = ""
+    config["cache"]["directory"] = ""
+    config["data"]["manifest"] = ""
+    config["data"]["source"] = [Path(source).name for source in config["data"]["source"]]
+    description["sam"] = {**description["sam"], "name": RIVER_NANO, "bundled": True}
+    description["facts"] |= {
+        "ground_resolution": GROUND_RESOLUTION,
+        "promptable": {key: stage_one[key] for key in ("steps", "seconds", "scenes")},
+        "environment": {**description["facts"]["environment"], "commit": None},
+    }
+    return description
+
+
+def licences(data: Path, recipe: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Licence texts of the groups that trained it."""
+    trained = {name.split("/")[0] for name in labelled_names(data, recipe["data"], "train")}
+    found: dict[str, set[str]] = {}
+    with (data / "manifest.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["dataset"] in trained or row["dataset"] == "unlabelled":
+                found.setdefault(row["dataset"], set()).add(
+                    f"{row['licence']} ({row['repository']})"
+                )
+    return {group: sorted(texts) for group, texts in sorted(found.items())}
+
+
+def card(
+    description: Mapping[str, Any], report: Mapping[str, Any], licensed: Mapping[str, list[str]]
+) -> str:
+    """README.md of the model: data, licences, numbers with intervals, limits."""
+    facts, decision = description["facts"], description["decision"]
+    stage = facts["promptable"]
+    template = Template(Path(__file__).with_name("card_template.md").read_text())
+    return template.substitute(
+        table=_table(report),
+        calibration=f"{report['models'][RIVER_NANO]['calibration_error']:.3f}",
+        sam_minutes=round(stage["seconds"] / 60),
+        sam_steps=stage["steps"],
+        river_minutes=round(facts["training_seconds"] / 60),
+        river_steps=facts["steps"],
+        threshold=f"{decision['threshold']:.2f}",
+        temperature=f"{decision['temperature']:.2f}",
+        licences="\n".join(f"- `{group}`: {'; '.join(texts)}" for group, texts in licensed.items()),
+    )
+
+
+def checksums(folder: Path) -> str:
+    """One line for each file, as sha256sum writes them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}"
+        for path in files
+        if path.name != "SHA256SUMS"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def scene_scores(model: AutoSam) -> dict[str, float]:
+    """IoU on the committed scenes, which a test compares with."""
+    scores = {}
+    for path in sorted(SCENES.glob("*_mask.png")):
+        kind = path.stem.removesuffix("_mask")
+        image = np.asarray(Image.open(SCENES / f"{kind}.png"))
+        truth = np.asarray(Image.open(path)) > 127
+        scores[kind] = round(mask_iou(model.predict_image(image).mask, truth), 4)
+    return scores
+
+
+def _table(report: Mapping[str, Any]) -> str:
+    rows = ["| model | pictures | mean IoU with water | false water of dry |", "|---|---|---|---|"]
+    for name, found in report["models"].items():
+        for group, row in found["groups"].items():
+            interval = row["iou_interval"]
+            spread = (
+                f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+                if interval and interval[0] is not None
+                else ""
+            )
+            iou = "-" if row["iou"] is None else f"{row['iou']:.3f}{spread} (n = {row['wet']})"
+            dry = row["false_water_of_dry"]
+            false = "-" if dry is None else f"{dry:.2%} (n = {row['dry']})"
+            rows.append(f"| {name} | `{group}` | {iou} | {false} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Write the folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help="finished run of stage two")
+    parser.add_argument("--sam", type=Path, required=True, help="the SAM of stage one")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the groups, for the licences"
+    )
+    parser.add_argument("--report", type=Path, help="JSON of report.py; without it, no card yet")
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    arguments = parser.parse_args()
+    recipe = yaml.safe_load(arguments.recipe.read_text())
+    stage_one = json.loads((arguments.sam.parent / "promptable.json").read_text())
+    description = shipped_description(arguments.run, stage_one)
+    ship_weights(arguments.run, arguments.sam, FOLDER)
+    write_json(FOLDER / "config.json", description)
+    if arguments.report:
+        report = json.loads(arguments.report.read_text())
+        licensed = licences(arguments.data, recipe)
+        write_text(FOLDER / "README.md", card(description, report, licensed))
+    write_text(FOLDER / "SHA256SUMS", checksums(FOLDER))
+    write_json(SCENES / "shipped_iou.json", scene_scores(AutoSam.from_pretrained()))
+
+
+if __name__ == "__main__":
+    main()
