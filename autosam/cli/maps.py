@@ -46,6 +46,13 @@ def map_command(
         Optional[float],  # noqa: UP045
         typer.Option(help="Value that means no data, where the raster does not say."),
     ] = None,
+    value_range: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="LOW,HIGH: values that become black and white; by default 8 bits as they are, else "
+            "two percentiles of the whole raster."
+        ),
+    ] = None,
     threshold: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Probability from which a pixel is water; the model's by default."),
@@ -85,7 +92,7 @@ def map_command(
     if vector is not None:
         vector_format(f"mask.{vector}")  # before anything is masked
     settings = MapSettings(
-        choice=_raster_choice(bands, nodata), resolution=resolution, threshold=threshold,
+        choice=_raster_choice(bands, nodata, value_range), resolution=resolution, threshold=threshold,
         probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
     )  # fmt: skip
     outcomes = map_rasters(
@@ -103,20 +110,39 @@ def map_command(
         raise typer.Exit(1)
 
 
-def _raster_choice(bands: str | None, nodata: float | None) -> "RasterChoice":
-    """The two options that say how a raster is read."""
-    from autosam.errors import ConfigError
+def _raster_choice(
+    bands: str | None, nodata: float | None, value_range: str | None
+) -> "RasterChoice":
+    """The options that say how a raster is read."""
     from autosam.maps.rasters import RasterChoice
 
-    if bands is None:
-        return RasterChoice(nodata=nodata)
+    numbers = _numbers("--bands", bands, "3,2,1")
+    ends = _numbers("--value-range", value_range, "0,4000", count=2)
+    return RasterChoice(
+        bands=tuple(int(number) for number in numbers),
+        nodata=nodata,
+        value_range=(ends[0], ends[1]) if ends else None,
+    )
+
+
+def _numbers(
+    option: str, given: str | None, example: str, *, count: int | None = None
+) -> list[float]:
+    """Numbers between commas; none where the option was not given."""
+    from autosam.errors import ConfigError
+
+    if given is None:
+        return []
     try:
-        numbers = tuple(int(number) for number in bands.split(","))
-    except ValueError as error:
+        numbers = [float(number) for number in given.split(",")]
+    except ValueError:
+        numbers = []
+    whole = count is not None or all(number.is_integer() for number in numbers)
+    if not numbers or not whole or (count is not None and len(numbers) != count):
         raise ConfigError(
-            f"--bands must be whole numbers from 1, got {bands!r}. Write for example --bands 3,2,1."
-        ) from error
-    return RasterChoice(bands=numbers, nodata=nodata)
+            f"{option} must be numbers between commas, got {given!r}. Write for example {option} {example}."
+        )
+    return numbers
 
 
 @application.command()

@@ -1,0 +1,172 @@
+"""Vector files: GeoPackage, GeoJSON, GeoParquet and FlatGeobuf, written beside and then renamed.
+
+The suffix says the format. GeoJSON is in EPSG:4326 with outer rings anticlockwise, as RFC 7946 asks; the
+others keep the raster's own coordinate reference system.
+"""
+
+import contextlib
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pandas
+import pyogrio
+from pyogrio.errors import DataLayerError, DataSourceError
+
+from autosam.errors import DataError, OutputError, did_you_mean
+from autosam.files import PathLike, replacing
+
+Frame = Any
+"""geopandas.GeoDataFrame, which has no type information."""
+VECTOR_FORMATS: Mapping[str, str] = {
+    ".gpkg": "GPKG",
+    ".geojson": "GeoJSON",
+    ".parquet": "Parquet",
+    ".fgb": "FlatGeobuf",
+}
+"""Suffix -> GDAL's name of the format."""
+_DECIMALS = 9
+"""Of degrees in GeoJSON: a tenth of a millimetre, since seven would fold outlines of drone pictures."""
+
+
+def vector_format(path: PathLike) -> str:
+    """The format of a file by its suffix.
+
+    Raises:
+        OutputError: It is none of `VECTOR_FORMATS`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in VECTOR_FORMATS:
+        raise OutputError(
+            f"vector file must end in {', '.join(VECTOR_FORMATS)}, got {Path(path).name!r}. "
+            f"{did_you_mean(suffix, VECTOR_FORMATS)}"
+        )
+    return VECTOR_FORMATS[suffix]
+
+
+@contextlib.contextmanager
+def writing_vectors(path: PathLike, *, layer: str) -> Iterator[Callable[[Frame], None]]:
+    """A function that takes frames one after the other; the file appears when the block ends well.
+
+    GeoPackage is written frame by frame; the other formats cannot grow, so their frames are held.
+
+    Args:
+        path: Its suffix says the format.
+        layer: Name in a GeoPackage.
+
+    Raises:
+        OutputError: Unknown suffix, or the file cannot be written.
+        DataError: GeoJSON of geometry without a coordinate reference system.
+    """
+    form, held, count = vector_format(path), [], 0
+    with replacing(path) as beside:
+
+        def write(frame: Frame) -> None:
+            nonlocal count
+            count += len(frame)
+            if form == "GPKG":
+                _write(frame, beside, form=form, layer=layer, final=Path(path))
+            else:
+                held.append(frame)
+
+        yield write
+        if form == "GPKG":
+            _check_geopackage(beside, Path(path), {layer: count})
+        if held:
+            # Frames without rows would turn the column types of the others into objects.
+            filled = [frame for frame in held if len(frame)] or held[:1]
+            joined = geopandas.GeoDataFrame(
+                pandas.concat(filled, ignore_index=True), crs=held[0].crs
+            )
+            _write(joined, beside, form=form, layer=layer, final=Path(path))
+
+
+def write_layers(path: PathLike, layers: Mapping[str, Frame]) -> Path:
+    """Write several layers into one GeoPackage in one step.
+
+    Raises:
+        OutputError: The suffix is not .gpkg, or the file cannot be written.
+    """
+    path = Path(path)
+    if vector_format(path) != "GPKG":
+        raise OutputError(
+            f"file of several layers must end in .gpkg, got {path.name!r}. Write a GeoPackage."
+        )
+    with replacing(path) as beside:
+        for name, frame in layers.items():
+            _write(frame, beside, form="GPKG", layer=name, final=path)
+        _check_geopackage(beside, path, {name: len(frame) for name, frame in layers.items()})
+    return path
+
+
+def _write(frame: Frame, beside: Path, *, form: str, layer: str, final: Path) -> None:
+    try:
+        if form == "Parquet":
+            frame.to_parquet(beside, index=False)
+            return
+        options: dict[str, Any] = {"geometry_type": _geometry_type(frame)}
+        if form == "GeoJSON":
+            frame = _in_degrees(frame, final)
+            options |= {"RFC7946": "YES", "COORDINATE_PRECISION": str(_DECIMALS)}
+        else:
+            options |= {"layer": layer, "append": form == "GPKG" and _holds(beside, layer)}
+        with warnings.catch_warnings():
+            # "'crs' was not provided": said by the recipe, in the user's words.
+            warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
+            pyogrio.write_dataframe(frame, beside, driver=form, **options)
+        if form == "GeoJSON":
+            _check_geojson(beside, final)
+    except (DataSourceError, DataLayerError) as error:
+        raise OutputError(
+            f"{final} could not be written: {error}. Choose a folder with space that you may write to."
+        ) from error
+
+
+def _check_geojson(beside: Path, final: Path) -> None:
+    """GDAL closes GeoJSON on a full disk without a word; its last brackets are then missing."""
+    with beside.open("rb") as stream:
+        stream.seek(max(0, beside.stat().st_size - 16))
+        if b"".join(stream.read().split())[-2:] != b"]}":
+            raise _cut_short(final)
+
+
+def _check_geopackage(beside: Path, final: Path, counts: Mapping[str, int]) -> None:
+    """GDAL closes a GeoPackage on a full disk without a word; its last spatial index is then missing."""
+    try:
+        with contextlib.closing(sqlite3.connect(beside)) as database:
+            for layer, count in counts.items():
+                query = f'SELECT count(*) FROM "rtree_{layer}_geom"'
+                if database.execute(query).fetchone()[0] != count:
+                    raise _cut_short(final)
+    except sqlite3.Error as error:
+        raise _cut_short(final) from error
+
+
+def _cut_short(final: Path) -> OutputError:
+    return OutputError(
+        f"{final} could not be written: its end is missing. The disk may be full: free some space and "
+        "run again."
+    )
+
+
+def _holds(path: Path, layer: str) -> bool:
+    return path.exists() and layer in pyogrio.list_layers(path)[:, 0]
+
+
+def _geometry_type(frame: Frame) -> str:
+    """Of the first geometry; a frame without rows says it by `attrs`, being able to say it nowhere else."""
+    if len(frame):
+        return str(frame.geometry.iloc[0].geom_type)
+    return str(frame.attrs.get("geometry_type", "Polygon"))
+
+
+def _in_degrees(frame: Frame, final: Path) -> Frame:
+    if frame.crs is None:
+        raise DataError(
+            f"GeoJSON must be in EPSG:4326, got geometry without a coordinate reference system "
+            f"({final}). Write .gpkg, or georeference the raster first."
+        )
+    return frame.to_crs(4326)

@@ -1,0 +1,207 @@
+"""What `autosam vectorise`, `autosam river` and `autosam change` do: finished masks in, products out.
+
+Each takes files, writes files and says in a few lines what came out. Errors are `AutoSamError`s: the command
+line prints one line and exits with 2.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autosam.errors import ConfigError
+from autosam.files import PathLike, write_json
+from autosam.maps.banks import BankChoice, write_banks
+from autosam.maps.change import ChangeChoice, write_change
+from autosam.maps.finished_rasters import FinishedRaster, find_raster
+from autosam.maps.river import RiverChoice, RiverMeasures, measure_rivers
+from autosam.maps.river_layers import write_river_layers
+from autosam.maps.river_report import save_report
+from autosam.maps.river_tables import reach_rows, river_row, write_tables
+from autosam.maps.styles import Styled, write_style
+from autosam.maps.vector_files import vector_format
+from autosam.maps.vectors import VectorChoice, write_polygons
+
+Say = Callable[[str], None]
+
+
+def vectorise(
+    mask: PathLike,
+    output: PathLike,
+    *,
+    probability: PathLike | None = None,
+    choice: VectorChoice | None = None,
+    style: bool = False,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Write a mask's water as polygons.
+
+    Args:
+        mask: GeoTIFF of 0 and 1 (or 255).
+        output: .gpkg, .geojson, .parquet or .fgb.
+        probability: On the same grid, for the mean of each polygon.
+        choice: Minimum area, simplification and so on.
+        style: Also write QGIS styles beside the rasters.
+        say: Takes lines for the user.
+
+    Returns:
+        ``polygons``, ``area_m2``, ``unit``, ``output``.
+    """
+    vector_format(output)  # before anything is read
+    raster = find_raster(mask, probability)
+    count = write_polygons(raster, output, choice=choice)
+    if style:
+        write_styles(raster)
+    square = _square(count.unit)
+    say(f"{output}: {count.polygons} polygons, {count.area:.1f} {square}{_pixel_words(raster)}")
+    return {
+        "polygons": count.polygons,
+        "area_m2": count.area,
+        "unit": count.unit,
+        "output": str(output),
+    }
+
+
+def measure_river(
+    mask: PathLike,
+    output: PathLike,
+    *,
+    probability: PathLike | None = None,
+    choice: RiverChoice | None = None,
+    report: bool = True,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Measure the rivers of a mask into a folder.
+
+    Writes, all named after the mask: ``.gpkg`` (water, centreline, reaches, sections, stations,
+    islands), ``-rivers.csv``, ``-reaches.csv``, ``-stations.csv``, ``.json``, with a probability also
+    ``-banks.gpkg``, and ``-report.png``.
+
+    Args:
+        mask: GeoTIFF of 0 and 1 (or 255).
+        output: Folder.
+        probability: Calibrated, on the same grid, for intervals and bank lines.
+        choice: Minimum areas, spacing, coverage and so on.
+        report: Also draw the page.
+        say: Takes lines for the user.
+
+    Returns:
+        What the JSON holds.
+    """
+    raster = find_raster(mask, probability)
+    measures = measure_rivers(raster, choice=choice)
+    folder, stem = Path(output), Path(mask).stem
+    files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
+    files |= write_tables(folder, measures, stem=stem)
+    numbers: dict[str, Any] = {}
+    if probability is not None:
+        files["banks"] = folder / f"{stem}-banks.gpkg"
+        numbers["bank_band"] = dataclasses.asdict(
+            write_banks(raster, files["banks"], choice=_bank_choice(measures.choice))
+        )
+    if report:
+        files["report"] = save_report(folder / f"{stem}-report.png", measures)
+    numbers |= _river_numbers(measures)
+    numbers["files"] = {name: path.name for name, path in files.items()}
+    write_json(folder / f"{stem}.json", numbers)
+    for line in _river_sentences(measures):
+        say(line)
+    return numbers
+
+
+def compare_dates(
+    first: PathLike,
+    second: PathLike,
+    output: PathLike,
+    *,
+    choice: ChangeChoice | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Write where a river gained and lost water between two masks of one place.
+
+    Args:
+        first: Mask of the earlier date.
+        second: Mask of the later date, in the same coordinate reference system.
+        output: .gpkg, .geojson, .parquet or .fgb.
+        choice: Allowed shift, bank error and so on.
+        say: Takes lines for the user.
+
+    Returns:
+        `ChangeMeasures` as JSON values, and ``output``.
+    """
+    vector_format(output)
+    if Path(first).resolve() == Path(second).resolve():
+        raise ConfigError(f"dates must be two files, got {first} twice. Name the later one second.")
+    rasters = find_raster(first), find_raster(second)
+    measures = write_change(*rasters, output, choice=choice)
+    square = _square(measures.unit)
+    if measures.decimation > 1:
+        say(f"compared on blocks of {measures.decimation} x {measures.decimation} pixels")
+    say(f"registration: {measures.shift.sentence(measures.unit)}")
+    say(
+        f"{output}: gained {measures.gained:.0f} {square}, lost {measures.lost:.0f} {square}, wider than "
+        f"{measures.minimum_width:.2f} {measures.unit}; at all: {measures.gained_at_all:.0f} and "
+        f"{measures.lost_at_all:.0f}{_pixel_words(rasters[0])}"
+    )
+    return {**dataclasses.asdict(measures), "output": str(output)}
+
+
+def write_styles(raster: FinishedRaster) -> list[Path]:
+    """QGIS styles beside a mask and its probability."""
+    written = [write_style(raster.mask, of="mask")]
+    if raster.probability is not None:
+        scaled = raster.probability_is_scaled
+        kind: Styled = "probability-uint8" if scaled else "probability-float"
+        written.append(write_style(raster.probability, of=kind))
+    return written
+
+
+def _bank_choice(choice: RiverChoice) -> BankChoice:
+    """The lines at which the common-error interval ends."""
+    return BankChoice(
+        inner=(1 + choice.coverage) / 2,
+        outer=(1 - choice.coverage) / 2,
+        pixel_budget=choice.pixel_budget,
+    )
+
+
+def _river_numbers(measures: RiverMeasures) -> dict[str, Any]:
+    ground = measures.raster.ground
+    length = measures.choice.reach_length
+    return {
+        "unit": ground.unit,
+        "pixel_m": ground.pixel,
+        "decimation": measures.raster.step,
+        "notes": list(measures.notes),
+        "rivers": [river_row(river) for river in measures.rivers],
+        "reaches": [
+            row for river in measures.rivers for row in reach_rows(river, reach_length=length)
+        ],
+    }
+
+
+def _river_sentences(measures: RiverMeasures) -> list[str]:
+    lines = []
+    for river in measures.rivers[:10]:
+        row, unit = river_row(river), river.ground.unit
+        words = [f"river {river.number}: {river.area:.0f} {_square(unit)}"]
+        if river.interval is not None:
+            words.append(f"{river.interval.low:.0f} to {river.interval.high:.0f}")
+        if row["length_m"] is not None:
+            words.append(f"{row['length_m']:.0f} {unit} long")
+        if row["width_mean_m"] is not None:
+            words.append(f"{row['width_mean_m']:.1f} {unit} wide")
+        if row["braiding_index"] is not None:
+            words.append(f"braiding {row['braiding_index']:.2f}")
+        lines.append(", ".join([*words, f"{len(river.islands)} islands"]))
+    if len(measures.rivers) > len(lines):
+        lines.append(f"and {len(measures.rivers) - len(lines)} smaller ones")
+    return lines + [f"note: {note}" for note in measures.notes]
+
+
+def _square(unit: str) -> str:
+    return "px" if unit == "px" else "m²"
+
+
+def _pixel_words(raster: FinishedRaster) -> str:
+    return " (no coordinate reference system: in pixels)" if raster.ground.unit == "px" else ""

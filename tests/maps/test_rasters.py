@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import rasterio
+from raster_scenes import UTM, river, write_raster
+from rasterio.enums import ColorInterp
+
+from autosam.errors import ConfigError, ImageError, MissingPathError
+from autosam.maps.rasters import RasterChoice, open_raster
+from autosam.maps.sampling import choose_value_range, decimated_valid
+
+IMAGE, _ = river(50, 70)
+
+
+def read_all(path, **choice):
+    with open_raster(path, choice=RasterChoice(**choice)) as raster:
+        return raster.read(0, raster.size[0]), raster.read_valid(0, raster.size[0])
+
+
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 16, "blockysize": 16}, {}])
+def test_rows_are_what_was_written(tmp_path, layout):
+    path = write_raster(tmp_path / "a.tif", IMAGE, **layout)
+    with open_raster(path) as raster:
+        assert raster.size == (50, 70)
+        assert raster.dtype == "uint8"
+        assert raster.has_data_everywhere
+        assert np.array_equal(raster.read(7, 31), IMAGE[7:31])
+        assert np.array_equal(raster.read(7, 31, left=5, right=9), IMAGE[7:31, 5:9])
+        assert raster.read_valid(7, 31).all()
+        assert raster.georeference.transform == (0.5, 0, 450_000, 0, -0.5, 5_320_000)
+        assert rasterio.CRS.from_wkt(raster.georeference.crs) == rasterio.CRS.from_string(UTM)
+
+
+def test_bands_are_chosen_by_number(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.dstack([IMAGE, IMAGE[..., 0] // 2]))
+    assert np.array_equal(read_all(path, bands=(3, 2, 1))[0], IMAGE[..., ::-1])
+    assert np.array_equal(read_all(path, bands=(4,))[0][..., 0], IMAGE[..., 0] // 2)
+    assert np.array_equal(read_all(path)[0], IMAGE)
+    with pytest.raises(ConfigError, match=r"among the 4 of the raster, got \[3, 2, 5\]"):
+        read_all(path, bands=(3, 2, 5))
+    with pytest.raises(ConfigError, match="one or three"):
+        RasterChoice(bands=(1, 2))
+
+
+def test_a_fourth_band_that_is_asked_for_is_no_alpha(tmp_path):
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    infrared = np.zeros(IMAGE.shape[:2], np.uint8)
+    path = write_raster(tmp_path / "a.tif", np.dstack([IMAGE, infrared]), interpretation=kinds)
+    assert not read_all(path)[1].any()
+    assert read_all(path, bands=(4, 2, 1))[1].all()
+
+
+def test_colours_are_found_by_what_the_raster_says_of_its_bands(tmp_path):
+    kinds = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    path = write_raster(
+        tmp_path / "a.tif", IMAGE[..., ::-1], interpretation=kinds, photometric="minisblack"
+    )
+    with open_raster(path) as raster:
+        assert raster.bands == (3, 2, 1)
+    assert np.array_equal(read_all(path)[0], IMAGE)
+
+
+def test_colours_of_a_palette_are_looked_up(tmp_path):
+    numbers = (IMAGE[..., 0] > 100).astype(np.uint8)
+    path = write_raster(tmp_path / "a.tif", numbers, colormap={0: (1, 2, 3), 1: (200, 100, 50)})
+    image, _ = read_all(path)
+    assert np.array_equal(image, np.array([(1, 2, 3), (200, 100, 50)])[numbers])
+
+
+def gaps():
+    hole = np.zeros(IMAGE.shape[:2], bool)
+    hole[10:20, 30:45] = True
+    return hole
+
+
+def with_nodata(path):
+    return write_raster(path, np.where(gaps()[..., None], 0, np.maximum(IMAGE, 1)), nodata=0)
+
+
+def with_alpha(path):
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    alpha = np.where(gaps(), 0, 255).astype(np.uint8)
+    return write_raster(path, np.dstack([IMAGE, alpha]), interpretation=kinds)
+
+
+def with_mask(path):
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        return write_raster(path, IMAGE, mask=~gaps())
+
+
+def with_numbers_missing(path):
+    return write_raster(
+        path, np.where(gaps()[..., None], np.nan, IMAGE / np.float32(255)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("write", [with_nodata, with_alpha, with_mask, with_numbers_missing])
+def test_where_there_is_no_data_is_known(tmp_path, write):
+    path = write(tmp_path / "a.tif")
+    with open_raster(path) as raster:
+        assert not raster.has_data_everywhere
+        assert np.array_equal(raster.read_valid(0, 50), ~gaps())
+        assert np.array_equal(raster.read_valid(12, 22, left=40, right=60), ~gaps()[12:22, 40:60])
+        assert np.array_equal(decimated_valid(raster), ~gaps())
+
+
+def test_one_black_band_is_no_gap(tmp_path):
+    image = IMAGE.copy()
+    image[5:9, :, 0] = 0
+    _, valid = read_all(write_raster(tmp_path / "a.tif", image, nodata=0))
+    assert valid.all()
+
+
+def test_a_nodata_value_can_be_given(tmp_path):
+    image = np.where(gaps()[..., None], 255, np.minimum(IMAGE, 254)).astype(np.uint8)
+    _, valid = read_all(write_raster(tmp_path / "a.tif", image), nodata=255)
+    assert np.array_equal(valid, ~gaps())
+
+
+def test_a_mosaic_is_read_as_one(tmp_path):
+    image, _ = river(40, 60)
+    write_raster(tmp_path / "a.tif", image)
+    source = """<SimpleSource><SourceFilename relativeToVRT="1">a.tif</SourceFilename>
+        <SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="60" ySize="40"/>
+        <DstRect xOff="0" yOff="{top}" xSize="60" ySize="40"/></SimpleSource>"""
+    bands = [
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        + "".join(source.format(band=band, top=top) for top in (0, 40))
+        + "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    ]
+    (tmp_path / "b.vrt").write_text(
+        f'<VRTDataset rasterXSize="60" rasterYSize="80"><SRS>{UTM}</SRS>'
+        "<GeoTransform>450000, 0.5, 0, 5320000, 0, -0.5</GeoTransform>"
+        + "".join(bands)
+        + "</VRTDataset>"
+    )
+    read, valid = read_all(tmp_path / "b.vrt")
+    assert np.array_equal(read, np.concatenate([image, image]))
+    assert valid.all()
+
+
+def test_the_range_of_a_large_raster_is_that_of_windows_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(3000, 300, (90, 2000)).astype(np.uint16)
+    path = write_raster(tmp_path / "a.tif", values)
+    with open_raster(path) as raster:
+        found = choose_value_range(raster, None)
+        assert choose_value_range(raster, None) == found
+    assert found.low == pytest.approx(np.percentile(values, 2), abs=10)
+    assert found.high == pytest.approx(np.percentile(values, 98), abs=10)
+    assert "8 windows of 128 x 128" in found.source
+
+
+def test_the_range_comes_from_overviews_where_there_are_some(tmp_path):
+    values = np.tile(np.arange(2000, dtype=np.uint16), (40, 1))
+    path = write_raster(tmp_path / "a.tif", values)
+    with rasterio.open(path, "r+") as raster:
+        raster.build_overviews([2, 4])
+    with open_raster(path) as raster:
+        found = choose_value_range(raster, None)
+    assert found.source == "2 % and 98 % of overviews, 1024 x 20 pixels"
+    assert (found.low, found.high) == pytest.approx((40, 1960), abs=5)
+
+
+def test_gaps_do_not_count_for_the_range(tmp_path):
+    values = np.where(gaps(), 0, 5000).astype(np.uint16)
+    values[0, :] = 6000
+    with open_raster(write_raster(tmp_path / "a.tif", values, nodata=0)) as raster:
+        assert choose_value_range(raster, None).low == 5000
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "word"),
+    [
+        (lambda path: None, MissingPathError, "must exist"),
+        (lambda path: path.mkdir(), ImageError, "got a folder"),
+        (lambda path: path.write_bytes(b""), ImageError, "0 bytes"),
+        (lambda path: path.write_text("not a raster"), ImageError, "of a format that GDAL reads"),
+    ],
+)
+def test_what_is_no_raster_is_one_clear_line(tmp_path, make, error, word):
+    path = tmp_path / "a.tif"
+    make(path)
+    with pytest.raises(error, match=word) as caught, open_raster(path):
+        pass
+    assert "a.tif" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.ones((4, 4), np.complex64))
+    with pytest.raises(ImageError, match="real numbers, got complex64"), open_raster(path):
+        pass
