@@ -445,7 +445,7 @@ CASES = {
     ),
     "unknown command": (lambda p: ["predcit"], "predcit"),
     "unknown option": (lambda p: ["doctor", "--jsn"], "--jsn"),
-    "no model named": (lambda p: ["predict", "a.png", "-o", "out"], "model"),
+    "no output named": (lambda p: ["predict", "a.png"], "output"),
 }
 
 

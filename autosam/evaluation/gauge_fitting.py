@@ -12,6 +12,7 @@ LEAST_PICTURES = 3
 LEAST_SCORES = 8
 """Below which the distance says nothing of the IoU."""
 KNOTS = 6
+"""Groups of pictures, by distance, of which means are kept."""
 LEAST_DEVIATION = 1e-3
 RIDGE = 1e-3
 """On the slope, so that the fit is finite where pictures are told apart perfectly."""
@@ -66,10 +67,10 @@ def fit_domain(training: np.ndarray, validation: np.ndarray, iou: Sequence[float
     distance = np.sqrt((((validation - mean) / deviation) ** 2).mean(axis=1))
     order = np.argsort(distance, kind="stable")
     fitted = isotonic_regression(np.asarray(iou, float)[order], increasing=False).x
-    places = np.unique(np.linspace(0, len(order) - 1, KNOTS).round().astype(int))
+    parts = np.array_split(np.arange(len(order)), KNOTS)  # single pictures say too little
     return Domain(
         mean=tuple(np.round(mean, 5).tolist()),
         deviation=tuple(np.round(deviation, 5).tolist()),
-        distances=tuple(distance[order][places].tolist()),
-        iou=tuple(np.clip(fitted[places], 0, 1).tolist()),
+        distances=tuple(float(distance[order][part].mean()) for part in parts),
+        iou=tuple(float(np.clip(fitted[part].mean(), 0, 1)) for part in parts),
     )

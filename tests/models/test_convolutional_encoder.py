@@ -123,7 +123,11 @@ def test_metas_format_cannot_hold_it(sam_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("backbone", "message"),
-    [("no_such_network", "timm knows"), ("vit_tiny_patch16_224", "strides"), (7, "SAM that can be built")],
+    [
+        ("no_such_network", "timm knows"),
+        ("vit_tiny_patch16_224", "strides"),
+        (7, "SAM that can be built"),
+    ],
 )
 def test_another_backbone_is_refused(sam_folder, tmp_path, backbone, message):
     config = json.loads((sam_folder / "config.json").read_text())
