@@ -108,7 +108,9 @@ def test_memory_does_not_follow_the_height_of_the_raster(tmp_path):
     low, tall = map(int, process.communicate(timeout=200)[0].split())
     assert process.returncode == 0
     assert tall < 1.1 * low
-    assert tall - low < 30 * 1024  # KiB; one more byte for each pixel of the mask would be 23,400
+    assert (
+        tall - low < 56 * 1024
+    )  # KiB; the picture in memory would be 70,300 more, and blocks fill a cache
 
 
 @contextlib.contextmanager
