@@ -281,3 +281,56 @@ def test_the_doctor_finds_this_machine_well(capsys):
     findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert all(row["well"] for row in findings.values())
     assert findings["learning"]["detail"].startswith("loss on four scenes from")
+
+
+@pytest.fixture
+def bright_and_dark(tmp_path):
+    """A georeferenced raster, and one that is cut short."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    folder = tmp_path / "orthos"
+    folder.mkdir()
+    picture = np.full((3, 64, 96), 200, np.uint8)
+    picture[:, :, 40:60] = 40
+    with rasterio.open(
+        folder / "whole.tif", "w", driver="GTiff", height=64, width=96, count=3, dtype="uint8",
+        crs="EPSG:32610", transform=from_origin(500000, 5300000, 0.5, 0.5),
+    ) as raster:  # fmt: skip
+        raster.write(picture)
+    (folder / "short.tif").write_bytes((folder / "whole.tif").read_bytes()[:60])
+    return folder
+
+
+def test_map_goes_on_past_a_raster_that_fails_and_writes_polygons_of_the_others(
+    bright_and_dark, tmp_path, capsys
+):
+    masks = tmp_path / "masks"
+    code = run(["map", str(bright_and_dark), "-o", str(masks), "--vector", "gpkg"])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "short.tif: failed: raster must be whole" in said.out
+    assert (masks / "whole.gpkg").is_file()
+    assert not (masks / "short.tif").exists()
+    assert "Traceback" not in said.out + said.err
+
+
+def test_polygons_and_probability_of_an_older_mask_do_not_pass_for_the_new_ones(
+    bright_and_dark, tmp_path, capsys
+):
+    whole, masks = str(bright_and_dark / "whole.tif"), tmp_path / "masks"
+    options = ["--vector", "gpkg", "--probability", "uint8"]
+    assert run(["map", whole, "-o", str(masks), *options]) == 0
+    assert (masks / "whole.probability.tif").is_file()
+    assert run(["map", whole, "-o", str(masks), "--threshold", "0.01", "--nodata", "nan"]) == 0
+    assert not (masks / "whole.probability.tif").exists()
+    assert "whole.gpkg: is of the mask that was here before" in capsys.readouterr().out
+
+
+def test_an_unknown_kind_of_polygons_is_refused_before_anything_is_masked(
+    bright_and_dark, tmp_path, capsys
+):
+    masks = tmp_path / "masks"
+    assert run(["map", str(bright_and_dark), "-o", str(masks), "--vector", "shp"]) == 2
+    assert "--vector must be gpkg" in capsys.readouterr().err
+    assert not masks.exists()

@@ -17,7 +17,9 @@ from autosam.cli.options import (
 def info(
     model: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(help="Folder of a run; without it, the installation and its cache."),
+        typer.Argument(
+            help="river-nano, or the folder of a run; without it, the installation and its cache."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """Commands for maps: rasters to masks, masks to polygons and river measures, two dates to change."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -85,12 +86,9 @@ def map_command(
     Masks lie on the rasters' own pixels: 1 water, 0 land, 255 no data. A run that was killed goes on.
     """
     from autosam.maps.settings import MapSettings
-    from autosam.maps.vector_files import vector_format
     from autosam.recipes.mapping import exit_code, map_rasters
-    from autosam.recipes.river_products import vectorise
 
-    if vector is not None:
-        vector_format(f"mask.{vector}")  # before anything is masked
+    _check_vector(vector)  # before anything is masked
     settings = MapSettings(
         choice=_raster_choice(bands, nodata, value_range), resolution=resolution, threshold=threshold,
         probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
@@ -99,15 +97,43 @@ def map_command(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
         device=device, token=token, say=say if as_json else _answer,
     )  # fmt: skip
-    if vector is not None and not dry_run:
-        for outcome in outcomes:
-            polygons = Path(outcome.mask).with_suffix(f".{vector}")
-            if outcome.status != "failed" and (overwrite or not polygons.exists()):
-                vectorise(outcome.mask, polygons, say=say if as_json else _answer)
+    for outcome in outcomes:
+        if outcome.status in ("written", "finished before"):
+            made = outcome.status == "written" or overwrite
+            _write_polygons(
+                Path(outcome.mask), vector, is_new=made, say=say if as_json else _answer
+            )
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     if exit_code(outcomes):
         raise typer.Exit(1)
+
+
+def _check_vector(vector: str | None) -> None:
+    from autosam.errors import ConfigError, did_you_mean
+    from autosam.maps.vector_files import VECTOR_FORMATS
+
+    known = [suffix.removeprefix(".") for suffix in VECTOR_FORMATS]
+    if vector is not None and vector not in known:
+        raise ConfigError(
+            f"--vector must be {', '.join(known)}, got {vector!r}. {did_you_mean(vector, known)}"
+        )
+
+
+def _write_polygons(
+    mask: Path, vector: str | None, *, is_new: bool, say: Callable[[str], None]
+) -> None:
+    """Polygons of a mask that has none yet, or is new; those of an older mask are told of."""
+    from autosam.maps.vector_files import VECTOR_FORMATS
+    from autosam.recipes.river_products import vectorise
+
+    for suffix in VECTOR_FORMATS:
+        polygons = mask.with_suffix(suffix)
+        if suffix == f".{vector}":
+            if is_new or not polygons.exists():
+                vectorise(mask, polygons, say=say)
+        elif is_new and polygons.exists():
+            say(f"{polygons}: is of the mask that was here before. Remove it, or make it again.")
 
 
 def _raster_choice(

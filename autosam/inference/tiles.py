@@ -273,6 +273,8 @@ def _publish(
         )
         made.append((file, place))
     beside.unlink(missing_ok=True)
+    if len(job.layers) == 1:  # a probability that is there is of an older mask
+        probability.unlink(missing_ok=True)
     for file, place in reversed(made):
         journal.publish(file, place)
     write_json(beside, report)

@@ -256,5 +256,6 @@ def _check_shift(
         raise DataError(
             f"dates must lie within {limit:.2f} {ground.unit} of each other, got a shift of "
             f"{shift.columns:+.1f} columns and {shift.rows:+.1f} rows, {shift.metres:.2f} {ground.unit} "
-            f"({second.mask}). Register them first, or allow it by the maximum shift."
+            f"({second.mask}). A river that moved as a whole looks the same as a picture that lies "
+            "beside its place: register the dates, or allow the shift (maximum_shift, --maximum-shift)."
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -39,11 +40,13 @@ class RasterChoice:
     bands: tuple[int, ...] = ()
     """Three for red, green and blue, or one for grey, counted from 1; none: as the raster says itself."""
     nodata: float | None = None
-    """What stands for no data, in the place of what the raster says."""
+    """What stands for no data, in the place of what the raster says; NaN always does."""
     value_range: tuple[float, float] | None = None
     """Values that become 0 and 255; None: 8 bits as they are, anything else between two percentiles."""
 
     def __post_init__(self) -> None:
+        if self.nodata is not None and not math.isfinite(self.nodata):
+            object.__setattr__(self, "nodata", None)  # never a number of a raster
         if len(self.bands) not in (0, 1, 3) or any(band < 1 for band in self.bands):
             raise ConfigError(
                 f"bands must be one or three numbers from 1, got {list(self.bands)}. "

@@ -210,9 +210,10 @@ def _words(error: AutoSamError) -> str:
 
 def _expected(plan: RasterPlan) -> str:
     notes = "".join(f" ({note})" for note in plan.notes)
+    skipped = f"about {plan.skipped}" if plan.skipped else "none"
     return (
-        f"{plan.tiles} tiles, about {plan.skipped} of them without data; about "
-        f"{plan.peak_bytes / 1e9:.1f} GB of memory, at most {plan.disk_bytes / 1e9:.2f} GB on disk, "
+        f"{plan.tiles} tiles, {skipped} of them without data; about "
+        f"{plan.peak_bytes / 1e9:.1f} GB of memory, at most {plan.disk_bytes / 1e6:.1f} MB on disk, "
         f"about {_duration(plan.seconds)}{notes}"
     )
 
