@@ -82,6 +82,11 @@ class MissingPackageError(AutoSamError, ImportError):
     """An optional package that is not installed."""
 
 
+def one_line(error: AutoSamError) -> str:
+    """What an error says, without line breaks or the quotes that a KeyError puts round it."""
+    return " ".join(str(error.args[-1] if error.args else error).split())
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The sentence that ends an error about an unknown word.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from autosam.cli.options import application
-from autosam.errors import AutoSamError, PromptMismatchWarning
+from autosam.errors import AutoSamError, PromptMismatchWarning, one_line
 
 # Each registers its commands, and help lists them in this order.
 # isort: off
@@ -33,7 +33,7 @@ def _run(arguments: list[str] | None) -> int:
         code = application(args=arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except AutoSamError as error:
-        _say_error(" ".join(str(error.args[-1] if error.args else error).split()))
+        _say_error(one_line(error))
         return 2
     except typer.Exit as error:
         return error.exit_code

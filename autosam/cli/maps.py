@@ -1,12 +1,22 @@
 """Commands for maps: rasters to masks, masks to polygons and river measures, two dates to change."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from autosam.cli.options import Device, Json, Token, application, print_json, say
+from autosam.cli.options import (
+    Device,
+    Json,
+    Model,
+    Overwrite,
+    Token,
+    application,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from autosam.maps.rasters import RasterChoice
@@ -21,8 +31,9 @@ Probability = Annotated[
 ]
 
 
-def _answer(line: str) -> None:
-    print(line, flush=True)
+def _teller(as_json: bool) -> Callable[[str], None]:
+    """Where lines go: with --json to stderr, so that stdout holds the JSON alone."""
+    return say if as_json else functools.partial(print, flush=True)
 
 
 @application.command(name="map")
@@ -31,10 +42,7 @@ def map_command(
         list[str], typer.Argument(help="Rasters, their addresses, folders or glob patterns.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
-    model: Annotated[
-        str,
-        typer.Option("-m", "--model", help="river-nano, the folder of a run, or owner/name."),
-    ] = "river-nano",
+    model: Model = "river-nano",
     resolution: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Metres per pixel at which the model sees the raster."),
@@ -71,9 +79,7 @@ def map_command(
         Optional[str],  # noqa: UP045
         typer.Option(help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Mask again what is finished.")
-    ] = False,
+    overwrite: Overwrite = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would cost here; write nothing.")
     ] = False,
@@ -95,14 +101,12 @@ def map_command(
     )  # fmt: skip
     outcomes = map_rasters(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
-        device=device, token=token, say=say if as_json else _answer,
+        device=device, token=token, say=_teller(as_json),
     )  # fmt: skip
     for outcome in outcomes:
         if outcome.status in ("written", "finished before"):
             made = outcome.status == "written" or overwrite
-            _write_polygons(
-                Path(outcome.mask), vector, is_new=made, say=say if as_json else _answer
-            )
+            _write_polygons(Path(outcome.mask), vector, is_new=made, say=_teller(as_json))
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     if exit_code(outcomes):
@@ -197,7 +201,7 @@ def vectors(
     choice = VectorChoice(minimum_area=minimum_area, tolerance=tolerance)
     found = vectorise(
         mask, output, probability=probability, choice=choice, style=style,
-        say=say if as_json else _answer,
+        say=_teller(as_json),
     )  # fmt: skip
     if as_json:
         print_json(found)
@@ -223,7 +227,7 @@ def river(
 
     choice = RiverChoice(minimum_area=minimum_area, spacing=spacing)
     found = measure_river(
-        mask, output, probability=probability, choice=choice, say=say if as_json else _answer
+        mask, output, probability=probability, choice=choice, say=_teller(as_json)
     )
     if as_json:
         print_json(found)
@@ -250,6 +254,6 @@ def change(
     from autosam.recipes.river_products import compare_dates
 
     choice = ChangeChoice(maximum_shift=maximum_shift, minimum_area=minimum_area)
-    found = compare_dates(first, second, output, choice=choice, say=say if as_json else _answer)
+    found = compare_dates(first, second, output, choice=choice, say=_teller(as_json))
     if as_json:
         print_json(found)

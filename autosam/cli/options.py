@@ -18,6 +18,15 @@ application = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="'river-nano', installed with autosam; the folder of a run, or owner/name on the hub.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Mask again what is finished.")]
 Token = Annotated[
     Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
     typer.Option(

@@ -9,6 +9,8 @@ from autosam.cli.options import (
     CoarseFrom,
     Device,
     Json,
+    Model,
+    Overwrite,
     PromptKind,
     Settings,
     Token,
@@ -49,17 +51,8 @@ def predict(
         list[str], typer.Argument(help="Pictures, folders or glob patterns to mask.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            "-m",
-            "--model",
-            help="'river-nano', installed with autosam; the folder of a run, or owner/name on the hub.",
-        ),
-    ] = "river-nano",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Mask again what is finished.")
-    ] = False,
+    model: Model = "river-nano",
+    overwrite: Overwrite = False,
     probability: Annotated[
         bool, typer.Option("--probability", help="Also write the probability, 0..255.")
     ] = False,

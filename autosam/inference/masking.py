@@ -11,6 +11,7 @@ from PIL import Image
 from autosam.data.images import find_images
 from autosam.errors import AutoSamError, OutputError
 from autosam.files import PathLike
+from autosam.inference.output_names import pair_outputs
 from autosam.inference.picture_sources import sample_of
 from autosam.inference.segmenter import AutoSam
 
@@ -51,27 +52,10 @@ def plan_masks(source: PathLike | Sequence[PathLike], output: PathLike) -> list[
         OutputError: `output` is a file, two pictures would share a mask, or a mask would fall on a
             picture.
     """
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise OutputError(
-            f"output must be a folder, got the file {output}. Masks are named after their pictures."
-        )
-    pairs = [(path, output / f"{path.stem}.png") for path in find_images(source)]
-    taken: dict[Path, Path] = {}
-    for path, mask in pairs:
-        if path.resolve().parent == output.resolve():
-            raise OutputError(
-                f"masks must not fall on pictures, got {output}, the folder of {path}, for both. "
-                "Choose another folder."
-            )
-        for file in (mask, *extras(mask)):
-            if file in taken:
-                raise OutputError(
-                    f"masks must not share a name, got {taken[file]} and {path} for {file}. "
-                    "Rename one, or mask them into different folders."
-                )
-            taken[file] = path
-    return pairs
+    pictures = find_images(source)
+    named = [(str(path), path.stem) for path in pictures]
+    masks = pair_outputs(named, output, suffix=".png", companions=extras, what="pictures")
+    return list(zip(pictures, masks, strict=True))
 
 
 def extras(mask: Path) -> tuple[Path, Path]:

@@ -13,10 +13,10 @@ from autosam.maps.blending import StripAccumulator
 from autosam.maps.model_grid import ModelGrid, choose_model_grid
 from autosam.maps.model_rows import BROKEN, DATA, ModelRows
 from autosam.maps.raster_output import (
-    FULL,
     MASK_LAYER,
     MASK_NODATA,
     PROBABILITY_LAYERS,
+    PROBABILITY_LEVELS,
     Layer,
     write_strip,
 )
@@ -245,7 +245,7 @@ class StripMasker:
             pixels[name] += int(counts[value])
         drawn = [mask]
         if self._job.settings.probability == "uint8":
-            scaled = np.rint(probability * FULL).astype(np.uint8)
+            scaled = np.rint(probability * PROBABILITY_LEVELS).astype(np.uint8)
             scaled[gaps] = MASK_NODATA
             drawn.append(scaled)
         elif self._job.settings.probability == "float32":

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from autosam.config import (
     Config,
@@ -52,7 +53,6 @@ from autosam.prompts.prompters import (
 from autosam.types import (
     Explanation,
     ImageEmbedding,
-    MaskLogits,
     Prediction,
     Prompt,
     Query,
@@ -471,24 +471,26 @@ class AutoSam:
     def _gauged(
         self,
         prediction: Prediction,
-        low: MaskLogits,
+        low: Float[torch.Tensor, "1 low low"],
         frame: Frame,
         image_embedding: ImageEmbedding | None,
     ) -> Prediction:
         """With what the model can say of its own answer, as far as it was fitted to."""
         presence, domain = self.gauges.presence, self.gauges.domain
         if presence is not None:
-            inside = valid_to_low(None, frame, self.network.low_side)[0].numpy()
-            evidence = water_evidence(
-                low[0].cpu().numpy(), inside, temperature=self.decision.temperature
-            )
-            prediction = dataclasses.replace(prediction, presence=presence.probability(evidence))
+            likely = presence.probability(self.water_evidence(low, frame))
+            prediction = dataclasses.replace(prediction, presence=likely)
         if domain is None or image_embedding is None:
             return prediction
         distance = domain.distance(embedding_summary(image_embedding)[0])
         return dataclasses.replace(
             prediction, domain_distance=distance, expected_iou=domain.expected_iou(distance)
         )
+
+    def water_evidence(self, low: Float[torch.Tensor, "1 low low"], frame: Frame) -> float:
+        """What the presence of a river is judged by, from the logits of `low_logits`."""
+        inside = valid_to_low(None, frame, self.network.low_side)[0].numpy()
+        return water_evidence(low[0].cpu().numpy(), inside, temperature=self.decision.temperature)
 
     def embed(self, image: np.ndarray) -> ImageEmbedding | None:
         """Encode a picture once for many predictions; None for a method without a SAM.

@@ -1,11 +1,12 @@
 """What masks a raster's tiles: anything from RGB tiles to probabilities, and a trained model as one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from autosam.data.augmentation import VIEWS, apply_view, invert_view
 from autosam.data.geometry import logits_to_original
 from autosam.errors import AutoSamError, ConfigError, ModelError
 from autosam.inference.logits import logits_together
@@ -13,18 +14,6 @@ from autosam.inference.segmenter import AutoSam
 
 MODEL_FAILURES = (AutoSamError, RuntimeError, ValueError, MemoryError)
 """What a model may raise on one tile without the others being lost; out of memory on a GPU is among them."""
-# The eight ways to lay a square on itself, each with its inverse.
-_DIHEDRAL: tuple[tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]], ...]
-_DIHEDRAL = (
-    (lambda tile: tile, lambda tile: tile),
-    (lambda tile: np.rot90(tile, 1), lambda tile: np.rot90(tile, -1)),
-    (lambda tile: np.rot90(tile, 2), lambda tile: np.rot90(tile, -2)),
-    (lambda tile: np.rot90(tile, 3), lambda tile: np.rot90(tile, -3)),
-    (lambda tile: tile[:, ::-1], lambda tile: tile[:, ::-1]),
-    (lambda tile: tile[::-1], lambda tile: tile[::-1]),
-    (lambda tile: tile.swapaxes(0, 1), lambda tile: tile.swapaxes(0, 1)),
-    (lambda tile: np.rot90(tile, 2).swapaxes(0, 1), lambda tile: np.rot90(tile, 2).swapaxes(0, 1)),
-)
 
 
 class TileModel(Protocol):
@@ -149,10 +138,10 @@ def _checked(model: TileModel, tiles: Sequence[np.ndarray], *, dihedral: bool) -
 
 
 def _dihedral_mean(model: TileModel, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Summed in one order, way by way, so that equal tiles have equal means."""
+    """Summed in one order, view by view, so that equal tiles have equal means."""
     total = [np.zeros(tile.shape[:2], np.float32) for tile in tiles]
-    for turn, back in _DIHEDRAL:
-        turned = model([np.ascontiguousarray(turn(tile)) for tile in tiles])
+    for view in VIEWS:
+        turned = model([apply_view(tile, view) for tile in tiles])
         for mean, probability in zip(total, turned, strict=True):
-            mean += back(probability)
-    return [mean / np.float32(len(_DIHEDRAL)) for mean in total]
+            mean += invert_view(probability, view)
+    return [mean / np.float32(len(VIEWS)) for mean in total]

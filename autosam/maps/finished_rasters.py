@@ -21,12 +21,11 @@ from rasterio.windows import Window
 from autosam.errors import DataError, ImageError, MissingPathError
 from autosam.files import PathLike
 from autosam.maps.metric_ground import Ground, read_ground
+from autosam.maps.raster_output import MASK_NODATA, PROBABILITY_LEVELS
 
 STRIP_ROWS = 512
 PIXEL_BUDGET = 16_000_000
 """Pixels of a raster that are measured at once, about 1 GB at the peak; larger ones are decimated."""
-PROBABILITY_LEVELS = 254
-"""What 1.0 is in a uint8 probability; 255 means no data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,7 +220,7 @@ def _read_probability(dataset: Any, window: Window, path: Path) -> np.ndarray:
     values = dataset.read(1, window=window)
     valid = dataset.dataset_mask(window=window).astype(bool)
     if dataset.dtypes[0] == "uint8":
-        valid &= values != PROBABILITY_LEVELS + 1
+        valid &= values != MASK_NODATA
         values = values.astype(np.float32) / PROBABILITY_LEVELS
     else:
         values = values.astype(np.float32)

@@ -27,7 +27,7 @@ STRIP_BLOCK = 256
 """Of strips; as many rows are made together."""
 MASK_NODATA = 255
 """In a mask and in a probability of 8 bits."""
-FULL = 254
+PROBABILITY_LEVELS = 254
 """What probability 1 is in 8 bits, so that 255 is free."""
 _COPY_CACHE_MEGABYTES = 16, 128
 """Least and most of GDAL's cache while it copies; between them it follows from the width alone."""
@@ -70,7 +70,7 @@ PROBABILITY_LAYERS = {
         dtype="uint8",
         description="probability of water",
         nodata=MASK_NODATA,
-        scale=1 / FULL,
+        scale=1 / PROBABILITY_LEVELS,
     ),
     "float32": Layer(
         name="probability",

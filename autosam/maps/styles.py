@@ -11,9 +11,10 @@ from xml.sax.saxutils import quoteattr
 from autosam.drawing import WATER
 from autosam.errors import ConfigError, did_you_mean
 from autosam.files import PathLike, write_text
+from autosam.maps.raster_output import PROBABILITY_LEVELS
 
 Styled = Literal["mask", "probability-uint8", "probability-float"]
-_TOPS = {"probability-uint8": 254.0, "probability-float": 1.0}
+_TOPS = {"probability-uint8": float(PROBABILITY_LEVELS), "probability-float": 1.0}
 _SHADES = (
     (0.0, "#f7fbff", 0),
     (0.25, "#c6dbef", 150),

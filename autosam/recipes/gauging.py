@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autosam.data.geometry import valid_to_low
 from autosam.evaluation.gauge_fitting import fit_domain, fit_presence
 from autosam.inference.logits import low_logits
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
-from autosam.models.gauges import Gauges, embedding_summary, water_evidence
+from autosam.models.gauges import Gauges, embedding_summary
 from autosam.recipes.encoding import EncodedImages
 from autosam.types import Sample
 
@@ -40,10 +39,7 @@ def fit_gauges(
         seen = model.judged(sample)
         prompt = model.prompt_for(seen, image_embedding=embedding)
         low, frame = low_logits(network, seen, prompt=prompt, image_embedding=embedding)
-        inside = valid_to_low(None, frame, network.low_side)[0].numpy()
-        evidence.append(
-            water_evidence(low[0].cpu().numpy(), inside, temperature=model.decision.temperature)
-        )
+        evidence.append(model.water_evidence(low, frame))
         wet.append(sample.mask is not None and bool((sample.mask & sample.valid_area).any()))
         if embedding is not None:
             summaries.append(embedding_summary(embedding)[0])

@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from autosam.errors import AutoSamError, ConfigError, OutputError
+from autosam.errors import AutoSamError, ConfigError, one_line
 from autosam.files import PathLike
+from autosam.inference.output_names import pair_outputs
 from autosam.inference.raster_plan import RasterPlan, plan_raster
 from autosam.inference.segmenter import AutoSam
 from autosam.inference.tile_models import TileModel
@@ -126,30 +127,10 @@ def plan_outputs(source: Sequence[str], output: PathLike) -> list[tuple[str, Pat
         ConfigError: A source is empty, or a folder or pattern holds no raster.
         OutputError: As for `map_rasters`.
     """
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise OutputError(
-            f"output must be a folder, got the file {output}. Masks are named after their rasters."
-        )
-    rasters = dict.fromkeys(found for one in source for found in _found_rasters(one))
-    taken: dict[Path, str] = {}
-    pairs = []
-    for raster in rasters:
-        mask = output / f"{_stem(raster)}.tif"
-        if not raster.startswith(_REMOTE) and Path(raster).resolve().parent == output.resolve():
-            raise OutputError(
-                f"masks must not fall on rasters, got {output}, the folder of {raster}, for both. "
-                "Choose another folder."
-            )
-        for file in (mask, *outputs_of(mask)):
-            if file in taken:
-                raise OutputError(
-                    f"masks must not share a name, got {taken[file]} and {raster} for {file}. "
-                    "Rename one, or mask them into different folders."
-                )
-            taken[file] = raster
-        pairs.append((raster, mask))
-    return pairs
+    rasters = list(dict.fromkeys(found for one in source for found in _found_rasters(one)))
+    named = [(raster, _stem(raster)) for raster in rasters]
+    masks = pair_outputs(named, output, suffix=".tif", companions=outputs_of, what="rasters")
+    return list(zip(rasters, masks, strict=True))
 
 
 def _found_rasters(source: str) -> list[str]:
@@ -188,7 +169,7 @@ def _planned(model: TileModel, raster: str, mask: Path, settings: MapSettings | 
     try:
         plan = plan_raster(model, raster, settings=settings)
     except AutoSamError as error:
-        return MapOutcome(source=raster, mask="", status="failed", error=_words(error))
+        return MapOutcome(source=raster, mask="", status="failed", error=one_line(error))
     return MapOutcome(source=raster, mask=str(mask), status="would be written", plan=plan)
 
 
@@ -200,12 +181,8 @@ def _masked(
             model, raster, mask, settings=settings, overwrite=overwrite, progress=True
         )
     except AutoSamError as error:
-        return MapOutcome(source=raster, mask="", status="failed", error=_words(error))
+        return MapOutcome(source=raster, mask="", status="failed", error=one_line(error))
     return MapOutcome(source=raster, mask=str(mask), status=mapped.status, raster=mapped)
-
-
-def _words(error: AutoSamError) -> str:
-    return " ".join(str(error.args[-1] if error.args else error).split())
 
 
 def _expected(plan: RasterPlan) -> str:

@@ -9,6 +9,7 @@ Run:    python -m benchmarks.river_nano.clicks --data FOLDER --sam FOLDER --out 
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,9 @@ def _prepared(scene: Scene, wanted: str) -> Scene:
     """With regions and without a label, where a region is wanted."""
     if wanted == "water":
         return scene
-    return Scene(
-        name=scene.name, image=scene.image, water=scene.water,
-        valid=np.zeros_like(scene.valid), regions=stable_regions(scene),
-    )  # fmt: skip
+    return dataclasses.replace(
+        scene, valid=np.zeros_like(scene.valid), regions=stable_regions(scene)
+    )
 
 
 def next_click(mask: np.ndarray, target: np.ndarray) -> tuple[int, int, int]:
