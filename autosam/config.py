@@ -18,7 +18,7 @@ from autosam.files import PathLike
 
 Method = Literal[
     "autosam", "autosam+decoder", "decoder", "decoder-null", "decoder-box-full", "zero-shot", "scratch",
-    "unet", "threshold",
+    "unet", "segformer", "threshold",
 ]  # fmt: skip
 PromptKind = Literal["points", "box", "both", "mask", "null", "full-box"]
 SplitKind = Literal["published", "blocked", "by-date", "grouped"]
@@ -340,7 +340,8 @@ class Config:
     """'autosam' trains the prompt network alone; 'autosam+decoder' also SAM's mask decoder. 'decoder' trains
     the mask decoder behind points or boxes (section geometric), 'decoder-null' behind SAM's own empty prompt,
     'decoder-box-full' behind a box around the whole picture. 'zero-shot' trains nothing; 'scratch' everything
-    from random; 'unet' and 'threshold' are the baselines without SAM."""
+    from random; 'unet', 'segformer' and
+    'threshold' are the baselines without SAM."""
     start: str = ""
     """A trained model of the same method, SAM and prompt network, whose weights training begins with:
     'river-nano', the folder of a run, or a hub id. Empty: new weights."""
@@ -363,7 +364,7 @@ class Config:
                 "'best'. Set train.iou_head=true, or choose another fusion."
             )
         clicks = self.train.simulated_corrections
-        if clicks and self.method in ("unet", "threshold", "zero-shot"):
+        if clicks and self.method in ("unet", "segformer", "threshold", "zero-shot"):
             raise ConfigError(
                 f"train.simulated_corrections must be 0 for a method without a SAM that trains, got "
                 f"{clicks} with {self.method!r}. Leave it out."

@@ -168,6 +168,9 @@ class _Judge:
             "width": sample.size[1],
             "threshold": prediction.threshold,
             "confidence": prediction.confidence,
+            "presence": prediction.presence,
+            "expected_iou": prediction.expected_iou,
+            "domain_distance": prediction.domain_distance,
             "prompt": prediction.prompt.source if prediction.prompt else None,
         }
 

@@ -1,7 +1,7 @@
-"""The baselines without a SAM, under the same contract: a U-Net and a colour range."""
+"""The baselines without a SAM, under the same contract: U-Net, SegFormer and a colour range."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -50,8 +50,8 @@ class _PixelNetwork(MaskNetwork):
         raise AssertionError("every pixel network computes logits")
 
 
-class UNet(_PixelNetwork):
-    """segmentation-models-pytorch's U-Net on the backbone of a prompt network.
+class _TrainedFromPixels(_PixelNetwork):
+    """An architecture of segmentation-models-pytorch on the backbone of a prompt network.
 
     Args:
         network: A preset of the prompt network or a timm name, so that both sides of a comparison
@@ -63,20 +63,22 @@ class UNet(_PixelNetwork):
         ModelError: The backbone is unknown or the side does not fit.
     """
 
-    method = "unet"
+    architecture: Callable[..., nn.Module]
     input_scale: Tensor
     input_shift: Tensor
 
     def __init__(self, network: str = "light", *, side: int = 256, weights: str = "") -> None:
         if side % 32:
             raise ModelError(
-                f"prompt.side must be a multiple of 32 for the U-Net, got {side}. "
+                f"prompt.side must be a multiple of 32 for {self.method!r}, got {side}. "
                 f"Try {(side // 32 + 1) * 32}."
             )
         super().__init__(side)
         backbone = PRESETS[network].backbone if network in PRESETS else network
         try:
-            self.network = smp.Unet(f"tu-{backbone}", encoder_weights=None, classes=1)
+            self.network = type(self).architecture(
+                f"tu-{backbone}", encoder_weights=None, classes=1
+            )
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
                 f"prompt.network must be a timm backbone with features, got {network!r} ({error}). "
@@ -101,6 +103,20 @@ class UNet(_PixelNetwork):
     def trained_parts(self) -> dict[str, nn.Module]:
         """All of it."""
         return {"network": self.network}
+
+
+class UNet(_TrainedFromPixels):
+    """The U-Net (Ronneberger et al. 2015), arguments as above."""
+
+    method = "unet"
+    architecture = staticmethod(smp.Unet)
+
+
+class SegFormer(_TrainedFromPixels):
+    """The all-MLP decoder of SegFormer (Xie et al. 2021), arguments as above."""
+
+    method = "segformer"
+    architecture = staticmethod(smp.Segformer)
 
 
 class HsvThreshold(_PixelNetwork):

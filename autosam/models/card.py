@@ -100,7 +100,8 @@ def _decision(decision: Mapping[str, float]) -> str:
 
 
 def _limits(config: Mapping[str, Any]) -> str:
-    random_sam = config["sam"]["name"] == "nano" and config["method"] not in ("unet", "threshold")
+    has_sam = config["method"] not in ("unet", "segformer", "threshold")
+    random_sam = has_sam and config["sam"]["name"] == "nano"
     lines = [
         "- Trained on the sources above and judged on their held-back parts; elsewhere it is unproven.",
         "- RGB only. The licence of the training data applies to what is made from it.",

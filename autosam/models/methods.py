@@ -6,12 +6,15 @@ import torch
 
 from autosam.config import Config, GeometricSettings
 from autosam.models.autosam import GEOMETRIC_METHODS, TRAINED_PARTS, PromptedSam
-from autosam.models.baselines import HsvThreshold, UNet
+from autosam.models.baselines import HsvThreshold, SegFormer, UNet
 from autosam.models.contract import MaskNetwork
 from autosam.models.prompt_network import build_prompt_network
 from autosam.models.sam import Sam, load_sam
 from autosam.prompts.coarse_rules import rule_bands
 from autosam.prompts.prompters import needs_coarse
+
+FROM_PIXELS = {network.method: network for network in (UNet, SegFormer)}
+"""The baselines that train on the picture alone."""
 
 
 def has_sam(config: Config) -> bool:
@@ -63,8 +66,8 @@ def build_network(
         torch.manual_seed(config.seed)
         prompt = config.prompt
         weights = prompt.weights if pretrained else ""
-        if config.method == "unet":
-            return UNet(prompt.network, side=prompt.side, weights=weights)
+        if config.method in FROM_PIXELS:
+            return FROM_PIXELS[config.method](prompt.network, side=prompt.side, weights=weights)
         if config.method == "threshold":
             return HsvThreshold(side=prompt.side)
         if sam is None:

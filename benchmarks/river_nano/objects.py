@@ -70,7 +70,7 @@ def _region(regions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     present = present[present > 0]
     if not len(present):
         return np.zeros(regions.shape, bool)
-    count = 1 if generator.random() < 0.8 else min(len(present), int(generator.integers(2, 5)))
+    count = 1 if generator.random() < 0.95 else min(len(present), int(generator.integers(2, 5)))
     return np.isin(regions, generator.choice(present, size=count, replace=False))
 
 

@@ -36,8 +36,8 @@ SAVED_EVERY = 120.0
 
 def kind_shares(progress: float) -> dict[str, float]:
     """How often each kind of prompt comes first."""
-    early = {"mask": 0.5, "box": 0.35, "click": 0.15}
-    late = {"mask": 0.3, "box": 0.25, "click": 0.45}
+    early = {"mask": 0.4, "box": 0.3, "click": 0.3}
+    late = {"mask": 0.2, "box": 0.2, "click": 0.6}
     return {kind: early[kind] * (1 - progress) + late[kind] * progress for kind in early}
 
 

@@ -18,6 +18,10 @@ SIDE = 512
 """For which it is written, and in whose pixels its prompt encoder counts."""
 STRIDE = 16
 LOW = 4
+FREQUENCY = 1.0
+"""Standard deviation of the random frequencies that say where a click lies, as in Meta's SAM. A default of
+transformers is half the encoder's width: then two neighbours on the grid look like strangers, and no decoder
+learns to follow a click."""
 
 
 def small_config(backbone: str, *, channels: int) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def small_config(backbone: str, *, channels: int) -> dict[str, Any]:
         "model_type": "sam",
         "vision_config": {
             "backbone": backbone, "image_size": SIDE, "patch_size": STRIDE,
-            "output_channels": channels, "num_pos_feats": channels // 2,
+            "output_channels": channels, "num_pos_feats": channels // 2, "scale": FREQUENCY,
             # Of the transformer that is replaced: as small as it can be built.
             "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "mlp_dim": 8,
             "global_attn_indexes": [0],
@@ -63,6 +67,7 @@ class SmallSam(nn.Module):
         self.shared_image_embedding = model.shared_image_embedding
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
+        self.shared_image_embedding.requires_grad_(False)  # Meta's is a constant
         _start_visibly(self.prompt_encoder)
         _start_visibly(self.mask_decoder)
         self.water_head = nn.Conv2d(channels, LOW * LOW, 3, padding=1)

@@ -99,7 +99,7 @@ def test_pixels_of_the_unet_are_normalised_as_its_backbone_expects():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"side": 48}, "multiple of 32 for the U-Net, got 48. Try 64"),
+        ({"side": 48}, "multiple of 32 for 'unet', got 48. Try 64"),
         ({"network": "hardnet86"}, "must be a timm backbone with features, got 'hardnet86'"),
     ],
 )
