@@ -305,7 +305,7 @@ class Prediction:
         if self.explain is None:
             raise DataError(
                 f"a mask must come from a model with a SAM to be explained by points, got one without "
-                f"({self.name!r}). Use a method other than unet and threshold."
+                f"({self.name!r}). Use a method other than unet, segformer and threshold."
             )
         return self.explain()
 

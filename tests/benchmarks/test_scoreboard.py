@@ -32,7 +32,7 @@ from benchmarks.scoreboard.statistics import difference, lines_of, sign_flip_p, 
 from benchmarks.scoreboard.strata import strata_of
 from benchmarks.scoreboard.suites import SuiteChoice, open_suite
 
-METHODS = ("threshold", "otsu", "random-forest", "autosam", "decoder-points", "segformer")
+METHODS = ("threshold", "otsu", "random-forest", "autosam", "decoder-points")
 BUDGET = Budget(steps=2, seeds=1, side=64, weights="")
 
 

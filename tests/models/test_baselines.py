@@ -6,7 +6,7 @@ import torch
 
 from autosam.data.geometry import normalise, to_square
 from autosam.errors import ModelError
-from autosam.models.baselines import HsvThreshold, UNet
+from autosam.models.baselines import HsvThreshold, SegFormer, UNet
 from autosam.types import Sample
 
 
@@ -60,9 +60,10 @@ def test_the_range_is_what_a_checkpoint_holds():
     assert network.range.get_buffer("low").abs().sum() > 0
 
 
-def test_the_unet_answers_at_its_own_side_and_learns():
+@pytest.mark.parametrize(("architecture", "network"), [(UNet, "hardnet39ds"), (SegFormer, "light")])
+def test_what_trains_from_pixels_answers_at_its_own_side_and_learns(architecture, network):
     torch.manual_seed(0)
-    network = UNet("hardnet39ds", side=64).train()
+    network = architecture(network, side=64).train()
     pixels = pixels_of(blue_river(0).image, 64)
     target = torch.from_numpy(blue_river(0).mask).float()[None, None]
     optimiser = torch.optim.Adam(network.trained_parameters(), 3e-3)
