@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -76,17 +77,17 @@ class _TrainedFromPixels(_PixelNetwork):
         super().__init__(side)
         backbone = PRESETS[network].backbone if network in PRESETS else network
         try:
-            self.network = type(self).architecture(
-                f"tu-{backbone}", encoder_weights=None, classes=1
-            )
+            built: Any = type(self).architecture(f"tu-{backbone}", encoder_weights=None, classes=1)
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
                 f"prompt.network must be a timm backbone with features, got {network!r} ({error}). "
                 f"Choose one of: {', '.join(sorted(PRESETS))}."
             ) from error
         if weights:
-            load_backbone_weights(self.network.encoder.model, backbone, weights)
-        self.network.to(memory_format=torch.channels_last)  # as the prompt network
+            load_backbone_weights(built.encoder.model, backbone, weights)
+        self.network: nn.Module = built.to(
+            memory_format=torch.channels_last
+        )  # as the prompt network
         settings = timm.get_pretrained_cfg(backbone)
         scale, shift = input_affine(dataclasses.asdict(settings) if settings else {})
         self.register_buffer("input_scale", scale, persistent=False)

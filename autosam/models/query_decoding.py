@@ -50,7 +50,7 @@ def decode_prompts(
 
     A prompt without queries asks with the dense prompt alone. A mask prompt is added to the dense one in
     the place of SAM's no-mask embedding, so that behind `no_mask_embedding` it is exactly SAM's own, and
-    behind a learnt prompt it corrects that.
+    behind a learnt prompt it corrects that. A SAM with `click_discs` also finds points drawn there.
 
     Args:
         sam: Whose prompt encoder and mask decoder are used.
@@ -71,14 +71,16 @@ def decode_prompts(
             f"prompts must be one for each picture, got {len(prompts)} for {len(image_embedding)}. "
             "Give an empty prompt where nothing is asked."
         )
-    dense = _with_masks(sam, dense, prompts)
     owners, queries = _listed(prompts)
+    pictures = torch.tensor(owners, device=dense.device)
+    masks = [_mask_prompt(sam, prompts[o], q) for o, q in zip(owners, queries, strict=True)]
+    dense = _with_masks(sam, dense[pictures], masks)
     decode = decode or sam.decode_scored
     parts: list[tuple[list[int], MaskLogits, PredictedIou]] = []
     for make, members in _by_make(queries).items():
         sparse = _tokens(sam, [queries[m] for m in members], make, dense.device)
-        rows = torch.tensor([owners[m] for m in members], device=dense.device)
-        logits, predicted = decode(image_embedding[rows], dense[rows], sparse)
+        rows = torch.tensor(members, device=dense.device)
+        logits, predicted = decode(image_embedding[pictures[rows]], dense[rows], sparse)
         parts.append((members, logits, predicted))
     order = torch.tensor([m for members, _, _ in parts for m in members]).argsort().tolist()
     logits = torch.cat([logits for _, logits, _ in parts])[order]
@@ -86,17 +88,32 @@ def decode_prompts(
     return _fused(logits, predicted, owners, prompts)
 
 
+def _mask_prompt(sam: Sam, prompt: SquarePrompt, query: Query) -> Tensor | None:
+    """(low, low) logits of a query's mask prompt; None where it has none."""
+    mask = prompt.mask_logits
+    if sam.click_discs is None or not len(query.labels):
+        return mask
+    points = torch.from_numpy(query.points).float()
+    cells = (points + 0.5) * (sam.low_side / sam.side) - 0.5
+    drawn = sam.click_discs.drawn(
+        None if mask is None else mask.float().cpu()[None, None],
+        cells[None],
+        torch.from_numpy(query.labels)[None],
+        low=sam.low_side,
+    )
+    return drawn[0, 0]
+
+
 def _with_masks(
-    sam: Sam, dense: PromptEmbedding, prompts: Sequence[SquarePrompt]
+    sam: Sam, dense: PromptEmbedding, masks: Sequence[Tensor | None]
 ) -> PromptEmbedding:
-    """The dense prompts, changed where a picture brings a mask."""
-    masks = {i: p.mask_logits for i, p in enumerate(prompts) if p.mask_logits is not None}
-    if not masks:
+    """The dense prompts of queries, changed where one brings a mask."""
+    rows = [row for row, mask in enumerate(masks) if mask is not None]
+    if not rows:
         return dense
-    stacked = torch.stack([mask.float() for mask in masks.values()])[:, None].to(dense.device)
-    change = sam.encode_masks(stacked) - sam.no_mask_embedding(1)
-    rows = torch.tensor(list(masks), device=dense.device)
-    return dense.index_add(0, rows, change.to(dense.dtype))
+    given = [mask.float().to(dense.device) for mask in masks if mask is not None]
+    change = sam.encode_masks(torch.stack(given)[:, None]) - sam.no_mask_embedding(1)
+    return dense.index_add(0, torch.tensor(rows, device=dense.device), change.to(dense.dtype))
 
 
 def _listed(prompts: Sequence[SquarePrompt]) -> tuple[list[int], list[Query]]:

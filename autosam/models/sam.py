@@ -1,6 +1,6 @@
 """Segment Anything: load, encode a picture, decode a prompt. The only file that knows `SamModel`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,6 +25,12 @@ from autosam.models.sam_weights import (
     lost_settings,
     meta_from_canonical,
 )
+from autosam.models.windowed_attention import (
+    encode_in_strips,
+    encodes_in_strips,
+    takes_gradient,
+)
+from autosam.prompts.click_discs import CLICK_SETTING, ClickDiscs
 from autosam.types import (
     ImageEmbedding,
     MaskLogits,
@@ -35,6 +41,8 @@ from autosam.types import (
 )
 
 Part = Literal["image_encoder", "mask_decoder"]
+Encode = Callable[[Pixels], ImageEmbedding]
+"""What an image encoder does, by whatever program."""
 
 META_LAYER_NORM_EPS = 1e-5
 """Of the mask decoder's two-way blocks. Hugging Face's configurations say 1e-6, with which Meta's weights
@@ -82,6 +90,8 @@ class Sam(nn.Module):
         self.grid = self.side // model.config.vision_config.patch_size
         self.low_side = 4 * self.grid
         self.channels = model.config.mask_decoder_config.hidden_size
+        self.click_discs = _click_discs(model.config, where=name)
+        """How it wants clicks drawn into its mask prompt, besides their tokens; None where it does not."""
         self.image_encoder = model.vision_encoder if encoder else None
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
@@ -89,6 +99,7 @@ class Sam(nn.Module):
             positional = model.get_image_wide_positional_embeddings()
         self.register_buffer("image_positional_embedding", positional, persistent=False)
         self._unfrozen: set[str] = set()
+        self._encode: Encode | None = None
         self.requires_grad_(False)
         self.train(False)
 
@@ -125,6 +136,14 @@ class Sam(nn.Module):
             module.output_hypernetworks_mlps[1:].requires_grad_(False)
         self._unfrozen.add(part)
 
+    def encode_by(self, encode: Encode | None) -> None:
+        """Let another program encode, wherever no gradient is asked for; None for our own again.
+
+        Args:
+            encode: The function of this SAM's image encoder.
+        """
+        self._encode = encode
+
     def embed(self, pixels: Pixels) -> ImageEmbedding:
         """Encode pixels that were normalised once.
 
@@ -137,7 +156,16 @@ class Sam(nn.Module):
                 f"({self.name!r}). Load it with encoder=True, or give cached embeddings."
             )
         _check_shape("pixels", pixels, (None, 3, self.side, self.side))
-        return cast(Tensor, self.image_encoder(pixels).last_hidden_state)
+        if self._encode is not None and not takes_gradient(self.image_encoder, pixels):
+            return self._encode(pixels)
+        return self.encode_by_torch(pixels)
+
+    def encode_by_torch(self, pixels: Pixels) -> ImageEmbedding:
+        """As `embed` of a SAM that has its encoder, whatever else was let encode for it."""
+        encoder = cast(nn.Module, self.image_encoder)
+        if encodes_in_strips(encoder, pixels):
+            return encode_in_strips(encoder, pixels)
+        return cast(Tensor, encoder(pixels).last_hidden_state)
 
     def decode(
         self,
@@ -297,6 +325,19 @@ def _empty_model(values: Mapping[str, Any], *, where: str) -> SamModel:
         raise ModelError(
             f"SAM's config.json must describe a SAM that can be built, got {where} "
             f"({type(error).__name__}: {error}). Download it again."
+        ) from error
+
+
+def _click_discs(config: Any, *, where: str) -> ClickDiscs | None:
+    values = config.prompt_encoder_config.to_dict().get(CLICK_SETTING)
+    if values is None:
+        return None
+    try:
+        return ClickDiscs(radius=float(values["radius"]), logit=float(values["logit"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{CLICK_SETTING} in SAM's config.json must hold the numbers radius and logit, got {values!r} "
+            f"({where}). Correct it, or leave it out."
         ) from error
 
 

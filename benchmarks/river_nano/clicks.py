@@ -25,9 +25,11 @@ from skimage.segmentation import random_walker
 from autosam.data.geometry import normalise
 from autosam.evaluation.bootstrap import interval_of_mean
 from autosam.files import write_json
+from autosam.models.query_decoding import decode_prompts
 from autosam.models.sam import Sam, load_sam
 from autosam.overlap import mask_iou
 from autosam.recipes.environment import environment
+from autosam.types import Query, SquarePrompt
 from benchmarks.river_nano.objects import draw_objects
 from benchmarks.river_nano.promptable import RECIPE
 from benchmarks.river_nano.regions import stable_regions
@@ -95,11 +97,12 @@ def sam_answer(sam: Sam, image: np.ndarray) -> Answer:
 
     @torch.inference_mode()
     def answer(clicks: Clicks) -> np.ndarray:
-        points = torch.tensor([[[x, y] for x, y, _ in clicks]], dtype=torch.float32)
-        labels = torch.tensor([[label for _, _, label in clicks]])
-        sparse = sam.encode_queries(points, labels, None)
-        dense = sam.encode_masks(last[-1]) if last else sam.no_mask_embedding(1)
-        logits = sam.decode(embedding, dense, sparse)
+        query = Query(
+            points=np.array([(x, y) for x, y, _ in clicks], float),
+            labels=np.array([label for _, _, label in clicks]),
+        )
+        prompt = SquarePrompt(queries=(query,), mask_logits=last[-1][0, 0] if last else None)
+        logits, _ = decode_prompts(sam, embedding, sam.no_mask_embedding(1), [prompt])
         last.append(logits)
         full = torch.nn.functional.interpolate(logits, (SIDE, SIDE), mode="bilinear")
         return (full[0, 0] > 0).numpy()

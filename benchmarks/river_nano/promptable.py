@@ -1,12 +1,15 @@
 """Stage one: a small promptable SAM, trained on objects of all kinds.
 
 Masks with much wrong and boxes first, for they teach the decoder to read a dense prompt; clicks after, and
-clicks on top of the last mask. One dense loss says to the encoder what water is. Killed runs go on.
+clicks on top of the last mask. One dense loss says to the encoder what water is. At last the decoder goes on
+alone behind kept embeddings, three times as fast. Killed runs go on.
 
 Run:    python -m benchmarks.river_nano.promptable --data FOLDER --out runs/river_nano [--minutes 55]
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
 import math
 import time
@@ -25,7 +28,7 @@ from autosam.recipes.environment import environment
 from benchmarks.river_nano.collection import training_scenes
 from benchmarks.river_nano.objects import ObjectBatch, ObjectBatches
 from benchmarks.river_nano.simulated_prompts import boxes_of, corrupted_masks, sampled_clicks
-from benchmarks.river_nano.small_sam import SmallSam, save_small_sam, save_trunk
+from benchmarks.river_nano.small_sam import CLICK_DISCS, SmallSam, save_small_sam, save_trunk
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
 ROUNDS_LATE = 3
@@ -104,9 +107,13 @@ class Interaction:
 
     def decode(self, *, multimask: bool) -> tuple[Tensor, Tensor]:
         """(objects, masks, low, low) logits and (objects, masks) predicted IoU."""
+        mask = self.mask
+        if self.points.shape[1]:
+            low = self.target.shape[-1]
+            mask = CLICK_DISCS.drawn(mask, self.points, self.labels, low=low)
         return self.sam.decode(
-            self.embedding, points=self.points, labels=self.labels, boxes=self.boxes,
-            mask=self.mask, multimask=multimask,
+            self.embedding, points=self.points, labels=self.labels, boxes=self.boxes, mask=mask,
+            multimask=multimask,
         )  # fmt: skip
 
     def loss(self, *, multimask: bool) -> tuple[Tensor, Tensor]:
@@ -185,7 +192,7 @@ class Pretraining:
             ],
             weight_decay=self.settings["weight_decay"],
         )
-        self.step, self.seconds, self.history = 0, 0.0, []
+        self.step, self.seconds, self.refined, self.history = 0, 0.0, 0, []
         if (out / "state.pt").is_file():
             self._load()
 
@@ -236,6 +243,46 @@ class Pretraining:
                 last_saved = time.monotonic()
         self.save()
 
+    def refine(self, minutes: float) -> None:
+        """Train prompt encoder and decoder alone, on batches that are encoded once."""
+        kept = self._kept()
+        trained = [*self.sam.prompt_encoder.parameters(), *self.sam.mask_decoder.parameters()]
+        trained = [parameter for parameter in trained if parameter.requires_grad]
+        settings = self.settings["refine"]
+        optimiser = torch.optim.AdamW(trained, weight_decay=self.settings["weight_decay"])
+        start, step = time.monotonic(), 0
+        order = torch.Generator().manual_seed(self.recipe["seed"])
+        while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
+            embedding, batch = kept[int(torch.randint(len(kept), (), generator=order))]
+            rate = min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * progress))
+            for group in optimiser.param_groups:
+                group["lr"] = settings["learning_rate"] * rate
+            generator = torch.Generator().manual_seed(10_000_000 + step)
+            loss = interactive_loss(self.sam, embedding.float(), batch, generator, progress=1.0)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            step += 1
+            if step % 20 == 0:
+                row = {"refined": step, "prompted": round(loss.item(), 4)}
+                self.history.append(row)
+                print(json.dumps(row), flush=True)
+        self.refined = step
+        write_json(self.out / "history.json", self.history)
+
+    @torch.no_grad()
+    def _kept(self) -> list[tuple[Tensor, ObjectBatch]]:
+        """Batches of every side with their embeddings, in half precision."""
+        self.sam.eval()
+        kept = []
+        for stage in self.settings["refine"]["stages"]:
+            batches = self.batches(stage)
+            for batch in itertools.islice(batches, stage["batches"]):
+                embedding = self.sam.embed(batch.pixels).half()
+                kept.append((embedding, dataclasses.replace(batch, pixels=torch.empty(0))))
+        return kept
+
     def _train_step(self, batch: ObjectBatch, progress: float) -> dict[str, float]:
         warm = min(1.0, (self.step + 1) / 50)
         rate = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
@@ -268,14 +315,17 @@ def main() -> None:
     )
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--minutes", type=float, help="of training; the recipe's by default")
+    parser.add_argument("--refine-minutes", type=float, help="of the decoder alone")
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
     run = Pretraining(recipe, arguments.data, arguments.out)
     run.run(arguments.minutes or recipe["promptable"]["minutes"])
+    run.refine(arguments.refine_minutes or recipe["promptable"]["refine"]["minutes"])
     save_small_sam(run.sam, arguments.out / "sam")
     save_trunk(run.sam, arguments.out / "trunk.safetensors")
     report = {
         "question": "promptable pre-training", "steps": run.step, "seconds": round(run.seconds),
+        "refined_steps": run.refined,
         "scenes": len(run.scenes), "recipe": recipe, "environment": environment(),
     }  # fmt: skip
     write_json(arguments.out / "promptable.json", report)

@@ -1,7 +1,8 @@
 """Last stage: put a trained run into the package as river-nano, in float16, with its card.
 
 Run:    python -m benchmarks.river_nano.ship --run runs/river_nano/river --sam runs/river_nano/sam
-            --report benchmarks/results/river_nano--real--cpu.json --data FOLDER
+            --report benchmarks/results/river_nano--real--cpu.json
+            --clicks benchmarks/results/river_nano_clicks--real--cpu.json --data FOLDER
 """
 
 import argparse
@@ -60,7 +61,7 @@ def shipped_description(run: Path, stage_one: Mapping[str, Any]) -> dict[str, An
     description["sam"] = {**description["sam"], "name": RIVER_NANO, "bundled": True}
     description["facts"] |= {
         "ground_resolution": GROUND_RESOLUTION,
-        "promptable": {key: stage_one[key] for key in ("steps", "seconds", "scenes")},
+        "promptable": {key: stage_one[key] for key in ("steps", "refined_steps", "seconds", "scenes")},
         "environment": {**description["facts"]["environment"], "commit": None},
     }
     return description
@@ -80,9 +81,12 @@ def licences(data: Path, recipe: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def card(
-    description: Mapping[str, Any], report: Mapping[str, Any], licensed: Mapping[str, list[str]]
+    description: Mapping[str, Any],
+    report: Mapping[str, Any],
+    clicks: Mapping[str, Any],
+    licensed: Mapping[str, list[str]],
 ) -> str:
-    """README.md of the model: data, licences, numbers with intervals, limits."""
+    """README.md of the model: data, licences, numbers with intervals, clicks, limits."""
     facts, decision = description["facts"], description["decision"]
     stage = facts["promptable"]
     template = Template(Path(__file__).with_name("card_template.md").read_text())
@@ -91,6 +95,9 @@ def card(
         calibration=f"{report['models'][RIVER_NANO]['calibration_error']:.3f}",
         sam_minutes=round(stage["seconds"] / 60),
         sam_steps=stage["steps"],
+        refined_steps=stage["refined_steps"],
+        clicks=_click_table(clicks),
+        click_objects=clicks["objects"],
         river_minutes=round(facts["training_seconds"] / 60),
         river_steps=facts["steps"],
         threshold=f"{decision['threshold']:.2f}",
@@ -138,6 +145,19 @@ def _table(report: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def _click_table(clicks: Mapping[str, Any]) -> str:
+    counts = [str(count) for count in clicks["clicks"]]
+    rows = [
+        "| objects | by | " + " | ".join(f"{count} clicks" for count in counts) + " |",
+        "|---" * (2 + len(counts)) + "|",
+    ]
+    for kind in ("water", "region"):
+        for name, found in clicks["summary"][kind].items():
+            cells = " | ".join(f"{found[count]['mean']:.2f}" for count in counts)
+            rows.append(f"| {kind} | {name} | {cells} |")
+    return "\n".join(rows).replace("| 1 clicks |", "| 1 click |")
+
+
 def main() -> None:
     """Write the folder."""
     parser = argparse.ArgumentParser(
@@ -149,6 +169,7 @@ def main() -> None:
         "--data", type=Path, required=True, help="folder of the groups, for the licences"
     )
     parser.add_argument("--report", type=Path, help="JSON of report.py; without it, no card yet")
+    parser.add_argument("--clicks", type=Path, help="JSON of clicks.py, for the card")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
@@ -156,10 +177,10 @@ def main() -> None:
     description = shipped_description(arguments.run, stage_one)
     ship_weights(arguments.run, arguments.sam, FOLDER)
     write_json(FOLDER / "config.json", description)
-    if arguments.report:
-        report = json.loads(arguments.report.read_text())
+    if arguments.report and arguments.clicks:
+        report, clicks = (json.loads(p.read_text()) for p in (arguments.report, arguments.clicks))
         licensed = licences(arguments.data, recipe)
-        write_text(FOLDER / "README.md", card(description, report, licensed))
+        write_text(FOLDER / "README.md", card(description, report, clicks, licensed))
     write_text(FOLDER / "SHA256SUMS", checksums(FOLDER))
     write_json(SCENES / "shipped_iou.json", scene_scores(AutoSam.from_pretrained()))
 

@@ -1,5 +1,6 @@
 """The small SAM while it trains: any side, batch normalisations still there, a dense head for water."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from autosam.files import replacing, write_json
 from autosam.models.convolutional_encoder import ConvolutionalEncoder
 from autosam.models.imagenet import lite0_weights
 from autosam.models.sam_weights import POSITIONAL_KEY, TIED_POSITIONAL_KEY
+from autosam.prompts.click_discs import ClickDiscs
 
 SIDE = 512
 """For which it is written, and in whose pixels its prompt encoder counts."""
 STRIDE = 16
 LOW = 4
+CLICK_DISCS = ClickDiscs(radius=2.5, logit=20.0)
+"""How clicks are drawn into the mask prompt, besides the tokens that they have in every SAM."""
 FREQUENCY = 1.0
 """Standard deviation of the random frequencies that say where a click lies, as in Meta's SAM. A default of
 transformers is half the encoder's width: then two neighbours on the grid look like strangers, and no decoder
@@ -38,6 +42,7 @@ def small_config(backbone: str, *, channels: int) -> dict[str, Any]:
         "prompt_encoder_config": {
             "hidden_size": channels, "image_size": SIDE, "patch_size": STRIDE,
             "image_embedding_size": SIDE // STRIDE,
+            "click_discs": dataclasses.asdict(CLICK_DISCS),
         },
         "mask_decoder_config": {
             "hidden_size": channels, "mlp_dim": 4 * channels, "num_attention_heads": 8,
