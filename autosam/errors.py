@@ -12,6 +12,7 @@ AutoSamError
 │       └── FingerprintError             saved weights that belong to another SAM
 ├── CacheError (OSError)                 the embedding cache
 ├── TrainingError (RuntimeError)         a run that cannot start, go on or resume
+├── EngineError (RuntimeError)           workers that cannot start or go on
 ├── OutputError (OSError)                a result that cannot be written
 └── MissingPackageError (ImportError)    an optional package that is not installed
 
@@ -68,6 +69,10 @@ class CacheError(AutoSamError, OSError):
 
 class TrainingError(AutoSamError, RuntimeError):
     """A training run that cannot start, go on or resume."""
+
+
+class EngineError(AutoSamError, RuntimeError):
+    """Workers that cannot start, or that die over one piece of work."""
 
 
 class OutputError(AutoSamError, OSError):

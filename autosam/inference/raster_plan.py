@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from autosam.files import PathLike
-from autosam.inference.raster_strips import RasterJob, StripMasker
+from autosam.inference.raster_job import RasterJob
+from autosam.inference.raster_strips import StripMasker
 from autosam.inference.tile_models import TileModel, tile_probabilities
 from autosam.maps.raster_output import STRIP_BLOCK
 from autosam.maps.rasters import Raster, open_raster

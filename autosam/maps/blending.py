@@ -52,12 +52,15 @@ class StripAccumulator:
         return self._rows.nbytes
 
     def move_to(self, row: int) -> None:
-        """Forget what lies above the strip of this row of tiles; rows that come in are zero."""
+        """Forget what lies above the strip of this row of tiles; rows that come in are zero.
+
+        Moving up forgets everything.
+        """
         first, rows = self._grid.needed_from(row), self._rows
         step = first - self._first
-        kept = max(0, len(rows) - step)
+        kept = max(0, len(rows) - step) if step > 0 else 0
         # Piece by piece, for one assignment of overlapping rows would copy them all.
-        for top in range(0, kept, max(step, 1)) if step else ():
+        for top in range(0, kept, max(step, 1)):
             count = min(step, kept - top)
             rows[top : top + count] = rows[top + step : top + step + count]
         if step:

@@ -49,11 +49,11 @@ class Journal:
         Raises:
             OutputError: The disk is full.
         """
-        write_json(self.folder / f"strip-{strip:06d}.json", record)
+        write_record(self.folder, strip, record)
 
     def raster(self, layer: str, strip: int) -> Path:
         """Where a layer of a strip lies."""
-        return self.folder / f"{layer}-{strip:06d}.tif"
+        return strip_file(self.folder, layer, strip)
 
     def publish(self, made: Path, output: Path) -> None:
         """Move a whole file from the folder to where it belongs, in one step.
@@ -108,6 +108,20 @@ def open_journal(output: Path, plan: Mapping[str, Any]) -> Iterator[Journal]:
         claims.release_all()
         with contextlib.suppress(OSError):  # unfinished strips are kept, and another may have come
             folder.rmdir()
+
+
+def write_record(folder: Path, strip: int, record: Mapping[str, Any]) -> None:
+    """Write down in the folder of an unfinished output that a strip is finished.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    write_json(folder / f"strip-{strip:06d}.json", record)
+
+
+def strip_file(folder: Path, layer: str, strip: int) -> Path:
+    """Where a layer of a strip lies in a folder."""
+    return folder / f"{layer}-{strip:06d}.tif"
 
 
 def unfinished(output: Path) -> Path:

@@ -1,6 +1,7 @@
 """A raster's rows as a model sees them: 8-bit RGB at the model's pixel size, each row read once."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,6 +41,7 @@ class ModelRows:
         fill: tuple[int, int, int],
     ) -> None:
         self._raster = raster
+        self._reading = threading.Lock()  # one thread moves the rows, another asks where data is
         self._values = values
         self._fill = np.array(fill, np.uint8)
         self._down, self._along = (
@@ -74,7 +76,8 @@ class ModelRows:
         for top in range(first + kept, first + count, self._piece_rows()):
             bottom = min(top + self._piece_rows(), first + count)
             place = slice(top - first, bottom - first)
-            self.image[place], self.state[place] = self._read(top, bottom)
+            with self._reading:
+                self.image[place], self.state[place] = self._read(top, bottom)
 
     def _piece_rows(self) -> int:
         return max(1, int(_BYTES_AT_ONCE / self._bytes_per_row()))
@@ -121,10 +124,14 @@ class ModelRows:
         return image, state
 
     def valid_source(self, first: int, end: int) -> np.ndarray:
-        """(end - first, source width) bool: where the raster itself has data that can be read."""
-        if self._down.is_identity and self._along.is_identity and self._shows(first, end):
-            shown: np.ndarray = self.state[first - self._first : end - self._first] == DATA
-            return shown
+        """(end - first, source width) bool: where the raster itself has data that can be read.
+
+        May be called by another thread than the one that moves the rows.
+        """
+        with self._reading:
+            return self._valid_source(first, end)
+
+    def _valid_source(self, first: int, end: int) -> np.ndarray:
         try:
             return self._raster.read_valid(first, end)
         except ImageError:
@@ -136,8 +143,9 @@ class ModelRows:
                 valid[place] = self._raster.read_valid(top, bottom, left=left, right=right)
         return valid
 
-    def _shows(self, first: int, end: int) -> bool:
-        return self._first <= first and end <= self._end
+    def shown_valid(self, first: int, end: int) -> np.ndarray:
+        """(end - first, width) bool: where rows that are shown have data that could be read."""
+        return np.asarray(self.state[first - self._first : end - self._first] == DATA)
 
     def _converted(
         self, top: int, bottom: int, left: int, right: int

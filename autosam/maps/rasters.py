@@ -62,7 +62,7 @@ class Raster:
         self.label = label
         self.bands = _chosen_bands(dataset, choice.bands, label)
         self._palette = _palette(dataset, self.bands)
-        self._nodata = choice.nodata
+        self._nodata = _possible_nodata(choice.nodata, self.dtype, label)
         self._kind = _mask_kind(dataset, self.bands)
 
     @property
@@ -79,6 +79,17 @@ class Raster:
     def bytes_per_pixel(self) -> int:
         """Of the bands that are read, as they are stored."""
         return len(self.bands) * np.dtype(self.dtype).itemsize
+
+    @property
+    def block_bytes(self) -> int:
+        """Of one stored block of all bands, which GDAL must hold decoded."""
+        rows, columns = self._dataset.block_shapes[self.bands[0] - 1]
+        return int(rows * columns * self._dataset.count * np.dtype(self.dtype).itemsize)
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether it stores numbers of colours, of which `read_decimated` gives the numbers."""
+        return self._palette is not None
 
     @property
     def has_overviews(self) -> bool:
@@ -174,19 +185,22 @@ class Raster:
 
 
 @contextlib.contextmanager
-def open_raster(source: PathLike, *, choice: RasterChoice | None = None) -> Iterator[Raster]:
+def open_raster(
+    source: PathLike, *, choice: RasterChoice | None = None, label: str | None = None
+) -> Iterator[Raster]:
     """Open a raster; what GDAL keeps of it in memory follows from its width, never from its height.
 
     Args:
         source: A file of any format that GDAL reads, a VRT, an http(s) address or a ``/vsi...`` path.
         choice: Which of its numbers to look at.
+        label: What messages call it; its source when None.
 
     Raises:
         MissingPathError: There is no such file.
         ImageError: It is no raster, is damaged, or has bands that cannot be colours.
         ConfigError: It has not the bands that are asked for.
     """
-    path, label = gdal_path(source), str(source)
+    path, label = gdal_path(source), label or str(source)
     remote = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if path.startswith("/vsi") else {}
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MEGABYTES[0], GDAL_HTTP_TIMEOUT=30, **remote):
         with gdal_named(label), ungeoreferenced():
@@ -195,6 +209,11 @@ def open_raster(source: PathLike, *, choice: RasterChoice | None = None) -> Iter
             raster = Raster(dataset, label, choice or RasterChoice())
             with rasterio.Env(GDAL_CACHEMAX=_cache_megabytes(dataset)):
                 yield raster
+
+
+def is_remote(source: str) -> bool:
+    """Whether it is an address, or a path of GDAL's own, and no file of this machine."""
+    return source.startswith((*_URLS, "/vsi"))
 
 
 def gdal_path(source: PathLike) -> str:
@@ -280,6 +299,18 @@ def _chosen_bands(dataset: Any, wanted: Sequence[int], label: str) -> tuple[int,
             f"raster must hold real numbers, got {strange[0]} ({label}). Choose other bands."
         )
     return bands
+
+
+def _possible_nodata(nodata: float | None, dtype: str, label: str) -> float | None:
+    """Refuse a value that no pixel can have: it would pass for a raster without gaps."""
+    if nodata is not None and np.dtype(dtype).kind in "iu":
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not (least <= nodata <= most and float(nodata).is_integer()):
+            raise ConfigError(
+                f"nodata must be a whole number from {least} to {most} for a raster of {dtype}, got "
+                f"{nodata:g} ({label}). Give one that it holds, or leave it out."
+            )
+    return nodata
 
 
 def _palette(dataset: Any, bands: Sequence[int]) -> np.ndarray | None:

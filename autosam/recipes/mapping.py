@@ -1,24 +1,36 @@
 """What `autosam map` does: rasters in, masks on the same pixels out, and what became of each."""
 
 import dataclasses
-import glob
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from autosam.errors import AutoSamError, ConfigError, one_line
 from autosam.files import PathLike
-from autosam.inference.output_names import pair_outputs
+from autosam.inference.engines import (
+    check_engine,
+    mask_with_engine,
+    needs_processes,
+    speaks_for_all,
+)
+from autosam.inference.map_orders import MapOrder
+from autosam.inference.planned_rasters import MappedRaster
 from autosam.inference.raster_plan import RasterPlan, plan_raster
 from autosam.inference.segmenter import AutoSam
+from autosam.inference.strip_workers import ModelSource
 from autosam.inference.tile_models import TileModel
-from autosam.inference.tiles import MappedRaster, as_tile_model, mask_raster, outputs_of
-from autosam.maps.rasters import RASTER_SUFFIXES
+from autosam.inference.tiles import as_tile_model, mask_raster
+from autosam.maps.rasters import open_raster
 from autosam.maps.settings import MapSettings
+from autosam.maps.stac import StacRaster
+from autosam.maps.stac_items import StacMask, write_stac
 from autosam.recipes.prompting import prompted_model
+from autosam.recipes.raster_sources import RasterPair, pair_rasters
 
-_REMOTE = ("http://", "https://", "/vsi")
+_NO_CRS = (
+    "raster must have a coordinate system for polygons in GeoJSON, which is in degrees, got one without "
+    "({}). Write .gpkg, or georeference it first."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +44,8 @@ class MapOutcome:
     """For what was written or is finished."""
     plan: RasterPlan | None = None
     """For what would be written."""
+    origin: StacRaster | None = None
+    """The STAC item that pointed to the raster."""
     error: str | None = None
 
     @property
@@ -81,6 +95,10 @@ def map_rasters(
     settings: MapSettings | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    asset: str | None = None,
+    with_crs: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
     device: str | None = None,
     token: str | None = None,
     say: Callable[[str], None] = print,
@@ -89,100 +107,136 @@ def map_rasters(
 
     Args:
         model: Folder of a run, ``owner/name`` on the hub, or a model.
-        source: Rasters, addresses, folders and glob patterns.
+        source: Rasters, addresses, folders, glob patterns, and STAC items, collections or catalogs.
         output: Folder for ``<name>.tif``, made if it is not there.
         settings: How.
         overwrite: Mask again what is finished.
         dry_run: Say what it would cost; the model is timed on one tile, and nothing is written.
+        asset: Key of the asset of STAC items that is masked.
+        with_crs: Whether a raster without a coordinate system fails, before anything is masked.
+        engine: 'local', 'accelerate' or 'ray', as for `mask_with_engine`; the masks are the same.
+        workers: Of the engine; None for one on each GPU, or on each machine. One local worker is this
+            process.
         device: As for `AutoSam`.
         token: For a private model.
         say: Told what became of each raster, as soon as it is known.
 
+    Returns:
+        In the order of the sources; nothing in processes that were launched together with a main one.
+
     Raises:
-        ConfigError: A source is empty, or the model cannot mask rasters.
+        ConfigError: A source is empty, the model cannot mask rasters, or workers would have to load a model
+            that has no name.
+        EngineError: Workers cannot start.
+        MissingPackageError: Ray is not installed.
         OutputError: `output` is a file, two rasters would share a mask, or a mask would fall on a raster.
     """
-    pairs = plan_outputs(source, output)
-    loaded = (
-        prompted_model(model, None, device=device, token=token) if isinstance(model, str) else model
-    )
-    tile_model = as_tile_model(loaded)
-    outcomes = []
-    for raster, mask in pairs:
-        if dry_run:
-            outcome = _planned(tile_model, raster, mask, settings)
-        else:
-            outcome = _masked(tile_model, raster, mask, settings, overwrite)
-        say(outcome.sentence())
-        outcomes.append(outcome)
-    return outcomes
-
-
-def plan_outputs(source: Sequence[str], output: PathLike) -> list[tuple[str, Path]]:
-    """Pair each raster with the mask it will get: ``output/<name>.tif``.
-
-    A raster that is named and not there is kept, to be reported like any other that fails.
-
-    Raises:
-        ConfigError: A source is empty, or a folder or pattern holds no raster.
-        OutputError: As for `map_rasters`.
-    """
-    rasters = list(dict.fromkeys(found for one in source for found in _found_rasters(one)))
-    named = [(raster, _stem(raster)) for raster in rasters]
-    masks = pair_outputs(named, output, suffix=".tif", companions=outputs_of, what="rasters")
-    return list(zip(rasters, masks, strict=True))
-
-
-def _found_rasters(source: str) -> list[str]:
-    if not str(source).strip():
-        raise ConfigError("raster must be named, got ''. Name a file, a folder or a pattern.")
-    path = Path(source)
-    if source.startswith(_REMOTE) or path.is_file():
-        return [source]
-    if path.is_dir():
-        files, kind = list(path.iterdir()), "folder"
-    elif glob.has_magic(source):
-        files, kind = [Path(found) for found in glob.glob(source, recursive=True)], "pattern"
-    else:
-        return [source]
-    rasters = sorted(str(file) for file in files if _is_raster(file))
-    if not rasters:
-        raise ConfigError(
-            f"{kind} must hold a raster ({', '.join(RASTER_SUFFIXES)}), got none ({source}). "
-            "Check the path, or name the files themselves."
+    pairs = pair_rasters(source, output, asset=asset)
+    check_engine(engine, workers)
+    told = _Told(say if speaks_for_all(engine) else lambda line: None)
+    for pair in pairs if with_crs else []:
+        if not _may_have_crs(pair.source):
+            told.add(pair, _outcome(pair, ConfigError(_NO_CRS.format(pair.source))))
+    left = [pair for pair in pairs if pair.source not in told.outcomes]
+    settings = settings or MapSettings()
+    named = ModelSource(model=model, device=device, token=token) if isinstance(model, str) else None
+    elsewhere = not dry_run and needs_processes(engine, named, workers)
+    if elsewhere and named is not None:
+        order = MapOrder(
+            pairs=[(pair.source, pair.mask) for pair in left],
+            settings=settings,
+            overwrite=overwrite,
+            on_each=lambda raster, result: told.add(left[raster], _outcome(left[raster], result)),
         )
-    return rasters
+        mask_with_engine(engine, named, order, workers=workers)
+    elif left:
+        loaded = (
+            prompted_model(model, None, device=device, token=token)
+            if isinstance(model, str)
+            else model
+        )
+        tile_model = as_tile_model(loaded)
+        for pair in left:
+            if dry_run:
+                told.add(pair, _planned(tile_model, pair, settings))
+            else:
+                told.add(pair, _masked(tile_model, pair, settings, overwrite))
+    if not speaks_for_all(engine):
+        return []
+    return [told.outcomes[pair.source] for pair in pairs]
 
 
-def _is_raster(file: Path) -> bool:
-    return (
-        file.suffix.lower() in RASTER_SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What is known by now."""
+
+    say: Callable[[str], None]
+    outcomes: dict[str, MapOutcome] = dataclasses.field(default_factory=dict)
+
+    def add(self, pair: RasterPair, outcome: MapOutcome) -> None:
+        self.outcomes[pair.source] = outcome
+        self.say(outcome.sentence())
 
 
-def _stem(raster: str) -> str:
-    path = urlsplit(raster).path if raster.startswith(("http://", "https://")) else raster
-    return PurePosixPath(path).stem if raster.startswith(_REMOTE) else Path(raster).stem
-
-
-def _planned(model: TileModel, raster: str, mask: Path, settings: MapSettings | None) -> MapOutcome:
+def _may_have_crs(source: str) -> bool:
+    """False for a raster that says it has none; one that cannot be opened is told of when it is masked."""
     try:
-        plan = plan_raster(model, raster, settings=settings)
+        with open_raster(source) as raster:
+            return raster.georeference is not None and raster.georeference.crs is not None
+    except AutoSamError:
+        return True
+
+
+def _planned(model: TileModel, pair: RasterPair, settings: MapSettings | None) -> MapOutcome:
+    try:
+        plan = plan_raster(model, pair.source, settings=settings)
     except AutoSamError as error:
-        return MapOutcome(source=raster, mask="", status="failed", error=one_line(error))
-    return MapOutcome(source=raster, mask=str(mask), status="would be written", plan=plan)
+        return _outcome(pair, error)
+    return MapOutcome(source=pair.source, mask=str(pair.mask), status="would be written", plan=plan)
 
 
 def _masked(
-    model: TileModel, raster: str, mask: Path, settings: MapSettings | None, overwrite: bool
+    model: TileModel, pair: RasterPair, settings: MapSettings | None, overwrite: bool
 ) -> MapOutcome:
     try:
         mapped = mask_raster(
-            model, raster, mask, settings=settings, overwrite=overwrite, progress=True
+            model, pair.source, pair.mask, settings=settings, overwrite=overwrite, progress=True
         )
     except AutoSamError as error:
-        return MapOutcome(source=raster, mask="", status="failed", error=one_line(error))
-    return MapOutcome(source=raster, mask=str(mask), status=mapped.status, raster=mapped)
+        return _outcome(pair, error)
+    return _outcome(pair, mapped)
+
+
+def _outcome(pair: RasterPair, result: MappedRaster | AutoSamError) -> MapOutcome:
+    if isinstance(result, AutoSamError):
+        return MapOutcome(source=pair.source, mask="", status="failed", error=one_line(result))
+    return MapOutcome(
+        source=pair.source,
+        mask=str(pair.mask),
+        status=result.status,
+        raster=result,
+        origin=pair.origin,
+    )
+
+
+def write_items(outcomes: Sequence[MapOutcome]) -> Path | None:
+    """A STAC item beside each mask, and a collection of them; None where there is no mask.
+
+    Raises:
+        MissingPackageError: pystac is not installed.
+        OutputError: The folder cannot be written.
+    """
+    masks = [
+        StacMask(
+            mask=Path(outcome.mask),
+            source=outcome.source,
+            origin=outcome.origin,
+            report=outcome.raster.report,
+        )
+        for outcome in outcomes
+        if outcome.raster is not None
+    ]
+    return write_stac(masks[0].mask.parent, masks) if masks else None
 
 
 def _expected(plan: RasterPlan) -> str:

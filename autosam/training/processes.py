@@ -64,6 +64,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def place_among_processes() -> tuple[int, int, torch.device]:
+    """The number of this process, of how many, and its device."""
+    state = _processes()
+    return state.process_index, state.num_processes, state.device
+
+
 @contextlib.contextmanager
 def main_process_first() -> Iterator[None]:
     """Let the main process run the block before all others, which find what it has made."""

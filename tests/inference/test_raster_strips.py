@@ -3,7 +3,8 @@ import pytest
 import rasterio
 from raster_scenes import DarkIsWater, river, write_raster
 
-from autosam.inference.raster_strips import RasterJob, StripMasker
+from autosam.inference.raster_job import RasterJob
+from autosam.inference.raster_strips import StripMasker
 from autosam.maps.rasters import open_raster
 from autosam.maps.settings import MapSettings
 

@@ -88,3 +88,18 @@ def test_a_strip_alone_has_the_bits_of_one_in_a_row():
 def test_memory_does_not_follow_the_height(height):
     grid = TileGrid.over((height, 100), side=32, overlap=8, margin=2)
     assert StripAccumulator(grid).nbytes == (32 + 4) * 100 * 4
+
+
+@pytest.mark.parametrize(("from_row", "to_row"), [(7, 0), (5, 4), (3, 1)])
+def test_moving_up_forgets_everything(from_row, to_row):
+    grid = TileGrid.over((90, 50), side=16, overlap=6)
+    sheet = StripAccumulator(grid)
+    sheet.move_to(from_row)
+    sheet.add(from_row, 0, np.ones(grid.tile_size, np.float32))
+    sheet.move_to(to_row)
+    fresh = StripAccumulator(grid)
+    fresh.move_to(to_row)
+    for one in (sheet, fresh):
+        one.add(to_row, 1, np.ones(grid.tile_size, np.float32))
+    top = grid.needed_from(to_row)
+    assert np.array_equal(sheet.rows(top, top + 16), fresh.rows(top, top + 16))

@@ -191,3 +191,29 @@ def test_complex_numbers_are_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", np.ones((4, 4), np.complex64))
     with pytest.raises(ImageError, match="real numbers, got complex64"), open_raster(path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "rule"),
+    [
+        ("uint8", 300, "from 0 to 255 for a raster of uint8, got 300"),
+        ("uint8", -1, "from 0 to 255 for a raster of uint8, got -1"),
+        ("uint8", 0.5, "a whole number .* got 0.5"),
+        ("int16", 40_000, "from -32768 to 32767 for a raster of int16, got 40000"),
+    ],
+)
+def test_a_nodata_value_that_no_pixel_can_have_is_refused(tmp_path, dtype, nodata, rule):
+    path = write_raster(tmp_path / "a.tif", IMAGE.astype(dtype))
+    with (
+        pytest.raises(ConfigError, match=rule),
+        open_raster(path, choice=RasterChoice(nodata=nodata)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("uint8", 255), ("float32", 1e30), ("int16", -32768)]
+)
+def test_a_nodata_value_that_a_pixel_can_have_is_taken(tmp_path, dtype, nodata):
+    _, valid = read_all(write_raster(tmp_path / "a.tif", IMAGE.astype(dtype)), nodata=nodata)
+    assert valid.any()
