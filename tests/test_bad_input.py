@@ -605,6 +605,28 @@ PROMPT_CASES = {
 CASES |= PROMPT_CASES
 
 
+def map_of(place, source, *more: str) -> list[str]:
+    return ["map", str(source), "-o", str(place.out), *more]
+
+
+CASES |= {
+    "an engine that is none": (
+        lambda p: map_of(p, "a.tif", "--engine", "rey"),
+        "engine must be one of local, accelerate, ray, got 'rey'.*Did you mean 'ray'",
+    ),
+    "no workers": (lambda p: map_of(p, "a.tif", "--workers", "0"), "workers must be 1 or more"),
+    "workers beside a launcher's": (
+        lambda p: map_of(p, "a.tif", "--engine", "accelerate", "--workers", "2"),
+        "must be left to the launcher",
+    ),
+    "STAC that is none": (
+        lambda p: map_of(p, written(p.folder / "a.json", '{"type": "Polygon"}')),
+        "STAC must be an item",
+    ),
+    "STAC that is not there": (lambda p: map_of(p, p.folder / "none.json"), "STAC file must exist"),
+}
+
+
 def test_the_tables_are_long_enough():
     assert len(CASES) - len(PROMPT_CASES) >= 45
     assert len(PROMPT_CASES) >= 25

@@ -26,6 +26,7 @@ ORDER = [
     {"inference"},
     {"recipes"},
     {"article"},
+    {"app"},
     {"cli"},
     {"__main__"},
 ]
@@ -37,11 +38,18 @@ ONE_HOME = {
     "datasets": "data",
     "accelerate": "training",
     "typer": "cli",
+    "onnx": "models",
+    "onnxruntime": "models",
+    "openvino": "models",
     "rasterio": "maps",
     "pyogrio": "maps",
     "geopandas": "maps",
     "shapely": "maps",
     "pyproj": "maps",
+    "pystac": "maps",
+    "ray": "inference",
+    "starlette": "app",
+    "uvicorn": "app",
 }
 
 

@@ -7,9 +7,12 @@ import typer
 
 from autosam.cli.options import (
     Json,
+    Model,
     Settings,
+    Token,
     application,
     print_json,
+    say,
 )
 
 
@@ -18,7 +21,7 @@ def info(
     model: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Argument(
-            help="river-nano, or the folder of a run; without it, the installation and its cache."
+            help="river-nano, the folder of a run or an ONNX file; without, the installation and its cache."
         ),
     ] = None,
     as_json: Json = False,
@@ -36,8 +39,28 @@ def info(
 
 
 @application.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    bench: Annotated[
+        bool,
+        typer.Option(
+            "--bench",
+            help="Instead, time what can encode a picture here, and keep the fastest for --runtime auto.",
+        ),
+    ] = False,
+    model: Model = "river-nano",
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
     """Check this machine: package pairs, devices, number formats, disk, cache, and that training learns."""
+    if bench:
+        from autosam.recipes.benching import bench_runtimes
+
+        rows = bench_runtimes(model, token=token, say=say)
+        if as_json:
+            print_json([row.to_dict() for row in rows])
+        else:
+            print("\n".join(row.sentence() for row in rows))
+        return
     from autosam.recipes.inspecting import examine
 
     findings = examine()

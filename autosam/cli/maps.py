@@ -17,6 +17,7 @@ from autosam.cli.options import (
     print_json,
     say,
 )
+from autosam.cli.seeing import Html, Picture, Sheet, check_sheet, show_masks, show_page
 
 if TYPE_CHECKING:
     from autosam.maps.rasters import RasterChoice
@@ -39,7 +40,10 @@ def _teller(as_json: bool) -> Callable[[str], None]:
 @application.command(name="map")
 def map_command(
     source: Annotated[
-        list[str], typer.Argument(help="Rasters, their addresses, folders or glob patterns.")
+        list[str],
+        typer.Argument(
+            help="Rasters, their addresses, folders or glob patterns; STAC items, collections or catalogs."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     model: Model = "river-nano",
@@ -79,6 +83,41 @@ def map_command(
         Optional[str],  # noqa: UP045
         typer.Option(help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb."),
     ] = None,
+    html: Html = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also write each raster, shrunk, with its water.")
+    ] = False,
+    sheet: Sheet = None,
+    asset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Asset of the STAC items that is masked; by default the one with the role visual, else "
+            "data.",
+            show_default=False,
+        ),
+    ] = None,
+    stac: Annotated[
+        bool,
+        typer.Option(
+            "--stac", help="Also write a STAC item beside each mask, and their collection."
+        ),
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Who works, for the same masks: local (a process for each GPU, or --workers), accelerate "
+            "(the processes that accelerate launch or torchrun started), or ray (a cluster: the one that "
+            "RAY_ADDRESS names, or this machine)."
+        ),
+    ] = "local",
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Processes that mask together; by default one for each GPU or machine. On a CPU they "
+            "share its threads; each needs memory for a model and a strip.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would cost here; write nothing.")
@@ -92,21 +131,29 @@ def map_command(
     Masks lie on the rasters' own pixels: 1 water, 0 land, 255 no data. A run that was killed goes on.
     """
     from autosam.maps.settings import MapSettings
-    from autosam.recipes.mapping import exit_code, map_rasters
+    from autosam.recipes.mapping import exit_code, map_rasters, write_items
 
     _check_vector(vector)  # before anything is masked
+    check_sheet(sheet)
     settings = MapSettings(
         choice=_raster_choice(bands, nodata, value_range), resolution=resolution, threshold=threshold,
         probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
     )  # fmt: skip
     outcomes = map_rasters(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
+        asset=asset, with_crs=vector == "geojson", engine=engine, workers=workers,
         device=device, token=token, say=_teller(as_json),
     )  # fmt: skip
     for outcome in outcomes:
         if outcome.status in ("written", "finished before"):
             made = outcome.status == "written" or overwrite
             _write_polygons(Path(outcome.mask), vector, is_new=made, say=_teller(as_json))
+    masked = [(one.source, one.mask) for one in outcomes if one.raster is not None]
+    show_masks(masked, vector, html=html, preview=preview, sheet=sheet, say=_teller(as_json))
+    if stac and not dry_run:
+        collection = write_items(outcomes)
+        if collection is not None:
+            _teller(as_json)(f"{collection}: a STAC collection of {len(outcomes)} masks")
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     if exit_code(outcomes):
@@ -192,6 +239,8 @@ def vectors(
     style: Annotated[
         bool, typer.Option("--style", help="Also write QGIS styles (.qml) beside the rasters.")
     ] = False,
+    html: Html = False,
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Write the water of a mask as polygons: autosam vectors MASKS/ortho.tif -o river.gpkg."""
@@ -203,6 +252,9 @@ def vectors(
         mask, output, probability=probability, choice=choice, style=style,
         say=_teller(as_json),
     )  # fmt: skip
+    if html:
+        page = output.with_suffix(".html")
+        show_page(mask, page, picture=picture, vectors=output, say=_teller(as_json))
     if as_json:
         print_json(found)
 
@@ -219,6 +271,8 @@ def river(
         Optional[float],  # noqa: UP045
         typer.Option(help="Metres between cross-sections; half a width by default."),
     ] = None,
+    html: Html = False,
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Measure rivers: area with an interval, centreline, widths, braiding, islands, and a page to look at."""
@@ -229,6 +283,9 @@ def river(
     found = measure_river(
         mask, output, probability=probability, choice=choice, say=_teller(as_json)
     )
+    if html:
+        layers, page = output / f"{mask.stem}.gpkg", output / f"{mask.stem}.html"
+        show_page(mask, page, picture=picture, vectors=layers, say=_teller(as_json))
     if as_json:
         print_json(found)
 

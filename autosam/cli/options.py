@@ -23,7 +23,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="'river-nano', installed with autosam; the folder of a run, or owner/name on the hub.",
+        help="'river-nano', installed with autosam; the folder of a run, owner/name on the hub, "
+        "or an ONNX file of `autosam export`.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Mask again what is finished.")]
@@ -42,6 +43,14 @@ Device = Annotated[
     typer.Option(help="cuda, mps or cpu; the best there is by default.", show_default=False),
 ]
 
+Runtime = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="What encodes on a processor: torch, torch-bf16, onnx, openvino, or auto for what "
+        "`autosam doctor --bench` found fastest; torch by default.",
+        show_default=False,
+    ),
+]
 
 PromptKind = Annotated[
     Optional[str],  # noqa: UP045

@@ -12,6 +12,7 @@ from autosam.cli.options import (
     Model,
     Overwrite,
     PromptKind,
+    Runtime,
     Settings,
     Token,
     application,
@@ -20,6 +21,7 @@ from autosam.cli.options import (
     prompt_choice,
     say,
 )
+from autosam.cli.seeing import Sheet, check_sheet
 
 
 @application.command()
@@ -59,6 +61,7 @@ def predict(
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write the picture with the water tinted.")
     ] = False,
+    sheet: Sheet = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; read and write nothing.")
     ] = False,
@@ -72,12 +75,15 @@ def predict(
         ),
     ] = None,
     device: Device = None,
+    runtime: Runtime = None,
     token: Token = None,
     as_json: Json = False,
 ) -> None:
     """Mask pictures: autosam predict PICTURES/ -o MASKS/. Finished ones are skipped."""
     from autosam.recipes.predicting import predict_files
+    from autosam.recipes.previews import save_sheet
 
+    check_sheet(sheet)
     results = predict_files(
         model,
         source,
@@ -89,6 +95,7 @@ def predict(
         prompts=prompt_choice(prompt, coarse_from),
         band_folders=band_folders(band or ()),
         device=device,
+        runtime=runtime,
         token=token,
     )
     if as_json:
@@ -96,6 +103,9 @@ def predict(
     else:
         for result in results:
             print(result.sentence())
+    if sheet is not None and not dry_run:
+        done = [one.outcome for one in results if one.status in ("written", "finished before")]
+        save_sheet(sheet, [(one.source, one.mask) for one in done], say=say)
     if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 

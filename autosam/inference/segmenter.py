@@ -38,6 +38,7 @@ from autosam.models.checkpoints import (
 )
 from autosam.models.contract import MaskNetwork
 from autosam.models.embedded import RIVER_NANO
+from autosam.models.exported_network import SUFFIX, ExportedNetwork, load_exported
 from autosam.models.gauges import Gauges, embedding_summary, water_evidence
 from autosam.models.methods import build_network, method_prompts
 from autosam.models.sam import Sam
@@ -120,32 +121,40 @@ class AutoSam:
         token: str | None = None,
         device: str | None = None,
         encoder: bool = True,
+        runtime: str | None = None,
     ) -> "AutoSam":
         """Load a trained model, key for key.
 
         Args:
-            source: 'river-nano', which is installed with this package; the folder of a run, or
-                ``owner/name`` on the hub.
+            source: 'river-nano', which is installed with this package; the folder of a run;
+                ``owner/name`` on the hub; or an ONNX file of `autosam export`, which predicts alone.
             sam: In the place of the SAM it names, for instance a local copy of the same weights.
             revision: Branch, tag or commit on the hub.
             token: For a private model; otherwise HF_TOKEN or the stored login is used.
             device: As for the constructor.
             encoder: False leaves SAM's image encoder out of memory; every call then brings the image
                 embedding.
+            runtime: What encodes on a processor: 'torch', 'torch-bf16', 'onnx', 'openvino', or 'auto'
+                for what `autosam doctor --bench` found fastest here. By default torch; of an ONNX file
+                onnxruntime.
 
         Raises:
             MissingPathError: There is no such folder, or it holds no checkpoint.
             CheckpointError: A file is damaged or does not fit.
             FingerprintError: The SAM is another than the one that was trained with.
             AccessError: The hub refused or could not be reached.
+            ModelError: The runtime is unknown, or its masks differ from torch's.
+            MissingPackageError: The runtime is not installed.
         """
+        if str(source).endswith(SUFFIX):
+            return cls._exported(source, runtime)
         loaded = load_checkpoint(source, sam=sam, revision=revision, token=token, encoder=encoder)
         coarse: CoarseMask | None = None
         if loaded.coarse_folder is not None:
             coarse = cls._coarse_model(loaded.coarse_folder, loaded.network, sam, token, device)
         elif loaded.coarse is not None:
             coarse = coarse_from_dict(loaded.coarse)
-        return cls(
+        model = cls(
             loaded.config,
             network=loaded.network,
             decision=loaded.decision,
@@ -153,6 +162,28 @@ class AutoSam:
             coarse=coarse,
             gauges=loaded.gauges,
             device=device,
+        )
+        if runtime is not None:
+            from autosam.inference.runtimes import set_runtime
+
+            set_runtime(model, runtime)
+        return model
+
+    @classmethod
+    def _exported(cls, path: PathLike, runtime: str | None) -> "AutoSam":
+        """From an ONNX file."""
+        if runtime not in (None, "auto", "onnx", "openvino"):
+            raise ModelError(
+                f"runtime must be 'onnx' or 'openvino' for an ONNX file, got {runtime!r} ({path}). "
+                "Leave it out, or load the run that the file was exported from."
+            )
+        loaded = load_exported(path, compiler="openvino" if runtime == "openvino" else "onnx")
+        return cls(
+            loaded.config,
+            network=loaded.network,
+            decision=loaded.decision,
+            facts=loaded.facts,
+            device="cpu",
         )
 
     @classmethod
@@ -274,6 +305,8 @@ class AutoSam:
     @functools.cached_property
     def _weights(self) -> str:
         """Hex SHA-256 of what was trained and of the SAM behind it."""
+        if isinstance(self.network, ExportedNetwork):
+            return self.network.fingerprint
         digest = hashlib.sha256()
         for key, tensor in sorted(self.network.trained_state().items()):
             digest.update(key.encode())

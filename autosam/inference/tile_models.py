@@ -16,8 +16,8 @@ MODEL_FAILURES = (AutoSamError, RuntimeError, ValueError, MemoryError)
 """What a model may raise on one tile without the others being lost; out of memory on a GPU is among them."""
 
 
-class TileModel(Protocol):
-    """What masks tiles."""
+class TileFacts(Protocol):
+    """What must be known of a model to settle how a raster is masked."""
 
     @property
     def identity(self) -> str:
@@ -38,6 +38,10 @@ class TileModel(Protocol):
     @property
     def ground_resolution(self) -> tuple[float, float] | None:
         """Lowest and highest metres per pixel that it was trained with; None when unknown."""
+
+
+class TileModel(TileFacts, Protocol):
+    """What masks tiles."""
 
     def __call__(self, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
         """From (height, width, 3) uint8 tiles to (height, width) float32 in 0..1 each."""

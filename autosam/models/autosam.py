@@ -172,7 +172,7 @@ class PromptedSam(MaskNetwork):
         image_embedding: ImageEmbedding,
     ) -> PromptEmbedding:
         if self.prompter is None:
-            return self.sam.no_mask_embedding(len(image_embedding))
+            return self.sam.no_mask_embedding(image_embedding.shape[0])
         if prompt_pixels is None:
             prompt_pixels = functional.interpolate(
                 _given(pixels),

@@ -161,7 +161,7 @@ class PromptNetwork(nn.Module):
                 f"{tuple(prompt_pixels.shape)}. Shrink SAM's square to the prompt network's side."
             )
         pixels = prompt_pixels * self.input_scale + self.input_shift
-        bands = self._normalised_bands(prompt_bands, batch=len(pixels))
+        bands = self._normalised_bands(prompt_bands, batch=pixels.shape[0])
         features = self.backbone(
             pixels if bands is None else torch.cat([pixels, bands.to(pixels.dtype)], dim=1)
         )

@@ -17,8 +17,11 @@ from autosam.data.synthetic import make_scene
 from autosam.embeddings import default_cache_directory, describe_cache
 from autosam.errors import AutoSamError
 from autosam.files import PathLike
+from autosam.inference.number_formats import product_speeds
 from autosam.models.checkpoints import describe
+from autosam.models.compiled_graphs import read_metadata
 from autosam.models.embedded import embedded_folder
+from autosam.models.exported_network import SUFFIX
 from autosam.models.gauges import Gauges
 from autosam.models.weight_files import read_weights
 from autosam.recipes.environment import environment
@@ -30,11 +33,15 @@ GIBIBYTE = 2**30
 def describe_run(folder: PathLike) -> dict[str, Any]:
     """What a run or checkpoint holds: method, SAM, data, split, scores, decision, weights.
 
+    Of an ONNX file, what it says of itself.
+
     Raises:
         MissingPathError: There is no checkpoint in the folder.
         CheckpointError: It is damaged.
     """
     folder = embedded_folder(folder) or Path(folder)
+    if folder.suffix == SUFFIX and folder.is_file():
+        return {"file": str(folder), **read_metadata(folder)}
     description = describe(folder)
     weights = folder / "model.safetensors"
     return {
@@ -140,17 +147,8 @@ def _check_device() -> str:
 
 def _check_formats() -> str:
     """Time one matrix product in each format: which is quick differs by processor, not by name."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    speeds = []
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        matrix = torch.randn(768, 768, device=device, dtype=dtype)
-        matrix @ matrix
-        start = time.perf_counter()
-        for _ in range(5):
-            product = matrix @ matrix
-        float(product[0, 0])
-        speeds.append(f"{name} {5 * 2 * 768**3 / (time.perf_counter() - start) / 1e9:.0f} GFLOP/s")
-    return ", ".join(speeds)
+    speeds = product_speeds("cuda" if torch.cuda.is_available() else "cpu")
+    return ", ".join(f"{name} {speed:.0f} GFLOP/s" for name, speed in speeds.items())
 
 
 def _check_pictures() -> str:

@@ -75,6 +75,7 @@ def predict_files(
     prompts: PromptChoice | None = None,
     band_folders: Mapping[str, PathLike] | None = None,
     device: str | None = None,
+    runtime: str | None = None,
     token: str | None = None,
 ) -> list[PredictedFile]:
     """Mask pictures into a folder.
@@ -90,6 +91,7 @@ def predict_files(
         prompts: Other prompts than the run's own; an oracle is refused, for there is no truth here.
         band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         device: As for `AutoSam`.
+        runtime: As for `AutoSam.from_pretrained`.
         token: For a private model.
 
     Raises:
@@ -104,7 +106,7 @@ def predict_files(
     pairs = plan_masks(pictures, output)
     loaded = None
     if not dry_run:
-        loaded = _automatic_model(model, prompts, device=device, token=token)
+        loaded = _automatic_model(model, prompts, device=device, runtime=runtime, token=token)
         _check_bands(loaded, band_folders or {})
     with progress_bar("masking", total=len(pairs)) as advance:
         outcomes = mask_files(
@@ -122,14 +124,19 @@ def predict_files(
 
 
 def _automatic_model(
-    source: str, prompts: PromptChoice | None, *, device: str | None, token: str | None
+    source: str,
+    prompts: PromptChoice | None,
+    *,
+    device: str | None,
+    runtime: str | None,
+    token: str | None,
 ) -> AutoSam:
     """A model that needs no true mask.
 
     Raises:
         ConfigError: Its prompts are an oracle.
     """
-    model = prompted_model(source, prompts, device=device, token=token)
+    model = prompted_model(source, prompts, device=device, runtime=runtime, token=token)
     if model.uses_truth:
         raise ConfigError(
             f"prompts must not come from the true mask to mask pictures that have none, got an oracle "

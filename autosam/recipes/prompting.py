@@ -51,6 +51,7 @@ def prompted_model(
     prompts: PromptChoice | None,
     *,
     device: str | None = None,
+    runtime: str | None = None,
     token: str | None = None,
 ) -> AutoSam:
     """Load a run, behind other prompts where some are chosen.
@@ -60,7 +61,7 @@ def prompted_model(
         ModelError: The method has no prompts to change, or needs a coarse mask and has none.
         ConfigError: The kind is unknown.
     """
-    model = AutoSam.from_pretrained(run, device=device, token=token)
+    model = AutoSam.from_pretrained(run, device=device, runtime=runtime, token=token)
     if prompts is not None:
         coarse = None
         if prompts.coarse_from is not None:

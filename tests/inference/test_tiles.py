@@ -51,6 +51,24 @@ def test_blended_tiles_are_what_the_model_says_of_the_whole(tmp_path, ortho, out
     assert np.abs(blended - whole).mean() < 1e-3
 
 
+@pytest.mark.parametrize("resolution", [None, 0.9])
+def test_threads_that_read_and_write_change_no_byte(tmp_path, resolution):
+    image = np.maximum(river(300, 400)[0], 1)
+    image[:120, :130] = 0  # tiles that are skipped, and gaps in others
+    image[200:, 300:] = 250
+    ortho = write_raster(tmp_path / "in" / "ortho.tif", image, nodata=0)
+    files = {}
+    for overlapped in (False, True):
+        target = tmp_path / str(overlapped) / "a.tif"
+        settings = MapSettings(probability="float32", resolution=resolution, dihedral=True)
+        mapped = mask_raster(
+            DarkIsWater(fails=200), ortho, target, settings=settings, overlapped=overlapped
+        )
+        assert mapped.failed_tiles
+        files[overlapped] = {path.name: path.read_bytes() for path in target.parent.iterdir()}
+    assert files[True] == files[False]
+
+
 def test_the_report_says_what_was_done(ortho, output):
     mapped = mask_raster(
         DarkIsWater(name="m 1"), ortho, output, settings=MapSettings(threshold=0.4)

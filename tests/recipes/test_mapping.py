@@ -9,7 +9,8 @@ from raster_scenes import DarkIsWater, river, write_raster
 from autosam.errors import ConfigError, OutputError
 from autosam.inference.raster_plan import plan_raster
 from autosam.maps.settings import MapSettings
-from autosam.recipes.mapping import exit_code, map_rasters, plan_outputs
+from autosam.recipes.mapping import exit_code, map_rasters
+from autosam.recipes.raster_sources import RasterPair, pair_rasters
 
 
 @pytest.fixture
@@ -161,16 +162,18 @@ def test_the_disk_holds_no_more_than_was_said(tmp_path):
     ],
 )
 def test_an_address_gives_its_mask_a_name(tmp_path, source, stem):
-    assert plan_outputs([source], tmp_path) == [(source, tmp_path / f"{stem}.tif")]
+    assert pair_rasters([source], tmp_path) == [
+        RasterPair(source=source, mask=tmp_path / f"{stem}.tif")
+    ]
 
 
 def test_two_rasters_never_share_a_mask(orthos, tmp_path):
     write_raster(tmp_path / "other" / "a.tif", river(20, 20)[0])
     with pytest.raises(OutputError, match="must not share a name"):
-        plan_outputs([str(orthos), str(tmp_path / "other" / "a.tif")], tmp_path / "out")
+        pair_rasters([str(orthos), str(tmp_path / "other" / "a.tif")], tmp_path / "out")
     write_raster(tmp_path / "third" / "a.probability.tif", river(20, 20)[0])
     with pytest.raises(OutputError, match="must not share a name"):
-        plan_outputs([str(orthos), str(tmp_path / "third")], tmp_path / "out")
+        pair_rasters([str(orthos), str(tmp_path / "third")], tmp_path / "out")
 
 
 def test_masks_never_fall_on_rasters(orthos):
@@ -205,3 +208,33 @@ def test_a_run_on_the_disk_maps_a_folder(orthos, tmp_path, tiny_sam_folder):
     assert outcomes[0].status == "written"
     with rasterio.open(tmp_path / "out" / "a.tif") as mask:
         assert mask.shape == (100, 150)
+
+
+def test_a_raster_without_crs_is_refused_before_it_is_masked_where_polygons_need_one(tmp_path):
+    write_raster(tmp_path / "in" / "a.tif", river(100, 150)[0])
+    write_raster(tmp_path / "in" / "b.tif", river(100, 150)[0], crs=None)
+    (tmp_path / "in" / "c.tif").write_bytes(b"no raster")
+    outcomes, said = run(DarkIsWater(), [str(tmp_path / "in")], tmp_path / "out", with_crs=True)
+    assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed"]
+    assert "must have a coordinate system for polygons in GeoJSON" in said[0]
+    assert "must be whole" in said[2]
+    assert not (tmp_path / "out" / "b.tif").exists()
+    assert exit_code(outcomes) == 1
+
+
+def test_other_processes_need_a_model_that_has_a_name(orthos, tmp_path):
+    with pytest.raises(ConfigError, match="must be named for other processes"):
+        map_rasters(DarkIsWater(), [str(orthos)], tmp_path / "out", workers=2)
+
+
+def test_items_point_to_rasters_that_are_named_after_them(tmp_path):
+    write_raster(tmp_path / "in" / "pixels.tif", river(60, 70)[0])
+    content = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "flight 7", "geometry": None, "links": [],
+        "properties": {"datetime": "2016-07-04T19:30:00Z"},
+        "assets": {"ortho": {"href": "pixels.tif", "roles": ["data"]}},
+    }  # fmt: skip
+    (tmp_path / "in" / "item.json").write_text(json.dumps(content))
+    outcomes, _ = run(DarkIsWater(), [str(tmp_path / "in" / "item.json")], tmp_path / "out")
+    assert outcomes[0].mask == str(tmp_path / "out" / "flight_7.tif")
+    assert outcomes[0].origin.item == str(tmp_path / "in" / "item.json")

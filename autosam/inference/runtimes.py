@@ -1,0 +1,271 @@
+"""Other programs in the place of torch for SAM's image encoder, each let in only when its masks agree.
+
+A converted encoder and what was found of it are kept in the user's cache, by the digest of the weights:
+converting and comparing happen once.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autosam.data.synthetic import make_scene
+from autosam.errors import ModelError, did_you_mean
+from autosam.files import read_json, replacing, write_json
+from autosam.inference.number_formats import half_pays
+from autosam.models.autosam import PromptedSam
+from autosam.models.compiled_graphs import Compiler, compile_graph, compiler_version, is_installed
+from autosam.models.exported_network import ExportedNetwork
+from autosam.models.probability_graph import OPSET, write_onnx
+from autosam.models.sam import Encode, Sam
+from autosam.overlap import mask_iou
+from autosam.types import ImageEmbedding, Pixels
+
+if TYPE_CHECKING:
+    from autosam.inference.segmenter import AutoSam
+
+RUNTIMES = ("torch", "torch-bf16", "onnx", "openvino")
+AUTO = "auto"
+"""The fastest that `autosam doctor --bench` found here for the same encoder; torch where it was not run."""
+LEAST_IOU = 0.995
+"""Of a runtime's masks with torch's, on every drawn scene; below, it is refused."""
+SCENE_SEEDS = (3, 11, 20)
+SCENE_SIDE = 384
+_ENCODER_FILE = "encoder.onnx"
+_VERDICTS_FILE = "verdicts.json"
+_CHOICE_FILE = "choice.json"
+
+
+class _Encoded(nn.Module):
+    """The encoder without the object that transformers wraps its answer in."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Pixels) -> ImageEmbedding:
+        return cast(Tensor, self.encoder(pixels).last_hidden_state)
+
+
+def set_runtime(model: "AutoSam", runtime: str) -> str:
+    """Let a runtime encode for a model, after its masks were compared with torch's.
+
+    Args:
+        model: On the processor, with an image encoder that is in memory.
+        runtime: One of `RUNTIMES`, or 'auto'.
+
+    Returns:
+        The runtime that encodes now.
+
+    Raises:
+        ModelError: The runtime is unknown, does not fit the model, or its masks differ from torch's.
+        MissingPackageError: Its package is not installed.
+    """
+    if runtime not in (*RUNTIMES, AUTO):
+        remedy = did_you_mean(runtime, (*RUNTIMES, AUTO))
+        raise ModelError(f"runtime must be a known one, got {runtime!r}. {remedy}")
+    if isinstance(model.network, ExportedNetwork):
+        return model.network.compiler  # chosen when the file was read
+    if runtime == AUTO:
+        return _set_remembered(model)
+    if runtime == "torch":
+        if isinstance(model.network, PromptedSam):
+            model.network.sam.encode_by(None)
+        return runtime
+    sam = _sam_of(model, runtime)
+    found = _agreement(model, sam, runtime)
+    if min(found) < LEAST_IOU:
+        sam.encode_by(None)
+        raise ModelError(
+            f"masks on {runtime!r} must have an IoU of {LEAST_IOU} and more with torch's, got "
+            f"{', '.join(f'{iou:.4f}' for iou in found)} on drawn scenes. Use runtime='torch'."
+        )
+    sam.encode_by(encoder_on(sam, runtime))
+    return runtime
+
+
+def _set_remembered(model: "AutoSam") -> str:
+    """What was measured as fastest; torch where nothing was, or where this model's masks differ on it."""
+    chosen = remembered_choice(model)
+    if chosen is not None and chosen in available_runtimes():
+        with contextlib.suppress(ModelError):
+            return set_runtime(model, chosen)
+    return set_runtime(model, "torch")
+
+
+def available_runtimes() -> tuple[str, ...]:
+    """Those that are installed, and bfloat16 where this processor is quick at it."""
+    chosen = ["torch"]
+    if half_pays():
+        chosen.append("torch-bf16")
+    compilers: tuple[Compiler, ...] = ("onnx", "openvino")
+    return (*chosen, *(name for name in compilers if is_installed(name)))
+
+
+def _sam_of(model: "AutoSam", runtime: str) -> Sam:
+    network = model.network
+    if not isinstance(network, PromptedSam) or network.sam.image_encoder is None:
+        raise ModelError(
+            f"runtime {runtime!r} must be for a model with SAM's image encoder, got "
+            f"{model.config.method!r} without. Leave runtime out, or `autosam export` the model."
+        )
+    if model.device.type != "cpu":
+        raise ModelError(
+            f"runtime {runtime!r} must run on the processor, got device {str(model.device)!r}. "
+            "Leave one of the two out."
+        )
+    return network.sam
+
+
+def encoder_on(sam: Sam, runtime: str) -> Encode | None:
+    """What encodes for a SAM on a runtime; None for torch, whose own encoder does.
+
+    Args:
+        sam: With its image encoder.
+        runtime: One of `RUNTIMES`.
+
+    Raises:
+        MissingPackageError: Its package is not installed.
+        ModelError: The encoder is too large to convert.
+    """
+    if runtime == "torch":
+        return None
+    if runtime == "torch-bf16":
+        return _half(sam)
+    compiler = cast(Compiler, runtime)
+    graph = compile_graph(_converted(sam), compiler, half=compiler == "openvino" and half_pays())
+
+    def encode(pixels: Pixels) -> ImageEmbedding:
+        answers = [
+            graph(one.numpy()) for one in torch.split(pixels.detach().float().contiguous(), 1)
+        ]
+        return torch.from_numpy(np.concatenate(answers))
+
+    return encode
+
+
+def _half(sam: Sam) -> Encode:
+    """bfloat16 in the products, float32 elsewhere."""
+
+    def encode(pixels: Pixels) -> ImageEmbedding:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return sam.encode_by_torch(pixels).float()
+
+    return encode
+
+
+def _converted(sam: Sam) -> Path:
+    """The encoder as an ONNX file, made where the cache has none."""
+    path = runtime_folder(sam) / _ENCODER_FILE
+    if not path.is_file():
+        if sam.image_encoder is None:
+            raise AssertionError("checked by _sam_of")
+        example = torch.zeros(1, 3, sam.side, sam.side)
+        with replacing(path) as beside:
+            write_onnx(
+                _Encoded(sam.image_encoder).eval(), example, beside,
+                names=("pixels", "image_embedding"), batched=False,
+            )  # fmt: skip
+    return path
+
+
+def runtime_folder(sam: Sam) -> Path:
+    """Where what belongs to one encoder is kept: $XDG_CACHE_HOME or ~/.cache, autosam/runtimes."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(base) if base else Path.home() / ".cache"
+    return cache / "autosam" / "runtimes" / _encoder_digest(sam)[:32]
+
+
+def _encoder_digest(sam: Sam) -> str:
+    """Of the weights as they are now, which training may have changed, and of what converts them."""
+    if sam.image_encoder is None:
+        raise AssertionError("checked by _sam_of")
+    digest = hashlib.sha256(f"{OPSET} {torch.__version__} {sam.side}".encode())
+    for key, tensor in sorted(sam.image_encoder.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _agreement(model: "AutoSam", sam: Sam, runtime: str) -> list[float]:
+    """IoU with torch's masks, from the cache where the same model was compared before."""
+    path = runtime_folder(sam) / _VERDICTS_FILE
+    known = _read(path)
+    key = f"{model.identity} {runtime} {_versions(runtime)} {half_pays()}"
+    if key not in known:
+        found = measured_agreement(model, encoder_on(sam, runtime))
+        write_json(path, {**known, key: found})
+        return found
+    return [float(iou) for iou in known[key]]
+
+
+def measured_agreement(model: "AutoSam", encode: Encode | None) -> list[float]:
+    """IoU of masks with torch's on drawn scenes, one each.
+
+    Args:
+        model: Whose network is a `PromptedSam` with its encoder; it is left on torch.
+        encode: What encodes in the place of torch.
+    """
+    sam = cast(PromptedSam, model.network).sam
+    scenes = [model.judged(make_scene(seed, side=SCENE_SIDE)) for seed in SCENE_SEEDS]
+    masks: list[list[np.ndarray]] = []
+    try:
+        for one in (None, encode):
+            sam.encode_by(one)
+            masks.append([model.predict_sample(scene).mask for scene in scenes])
+    finally:
+        sam.encode_by(None)
+    return [mask_iou(ours, theirs) for ours, theirs in zip(*masks, strict=True)]
+
+
+def remember_choice(model: "AutoSam", runtime: str, measured: Mapping[str, Any]) -> Path:
+    """Keep which runtime is fastest here, for 'auto'.
+
+    Args:
+        model: Whose encoder was measured.
+        runtime: One of `RUNTIMES`.
+        measured: JSON values to keep with it.
+    """
+    path = runtime_folder(_sam_of(model, runtime)) / _CHOICE_FILE
+    write_json(path, {**_read(path), _machine(): {"runtime": runtime, **measured}})
+    return path
+
+
+def remembered_choice(model: "AutoSam") -> str | None:
+    """What `remember_choice` kept for this encoder on such a machine; None where nothing was."""
+    network = model.network
+    if not isinstance(network, PromptedSam) or network.sam.image_encoder is None:
+        return None
+    if model.device.type != "cpu":
+        return None
+    kept = _read(runtime_folder(network.sam) / _CHOICE_FILE).get(_machine(), {})
+    runtime = kept.get("runtime")
+    return runtime if runtime in RUNTIMES else None
+
+
+def _machine() -> str:
+    """Caches may be shared by machines; a choice is not."""
+    speeds = "bfloat16" if half_pays() else "float32"
+    return f"{platform.machine()} {os.cpu_count()} cores {torch.get_num_threads()} threads {speeds}"
+
+
+def _versions(runtime: str) -> str:
+    if runtime in ("onnx", "openvino"):
+        return f"{runtime} {compiler_version(cast(Compiler, runtime))}"
+    return f"torch {torch.__version__}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of the cache; one that is damaged counts as none."""
+    try:
+        values = read_json(path) if path.is_file() else {}
+    except (ValueError, OSError):
+        return {}
+    return values if isinstance(values, dict) else {}
