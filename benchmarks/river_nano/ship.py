@@ -61,7 +61,9 @@ def shipped_description(run: Path, stage_one: Mapping[str, Any]) -> dict[str, An
     description["sam"] = {**description["sam"], "name": RIVER_NANO, "bundled": True}
     description["facts"] |= {
         "ground_resolution": GROUND_RESOLUTION,
-        "promptable": {key: stage_one[key] for key in ("steps", "refined_steps", "seconds", "scenes")},
+        "promptable": {
+            key: stage_one[key] for key in ("steps", "refined_steps", "seconds", "scenes")
+        },
         "environment": {**description["facts"]["environment"], "commit": None},
     }
     return description
