@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 from autosam.errors import AutoSamError
-from benchmarks.scoreboard.board import Budget, cells_of, gather, prepare, run_all, write_result
+from autosam.files import write_json
+from benchmarks.scoreboard.board import Budget, cells_of, gather, prepare, run_all
 from benchmarks.scoreboard.methods import choose_methods, foreign_method
 from benchmarks.scoreboard.suites import NAMES, Suite, SuiteChoice, open_suite
 
@@ -126,7 +127,7 @@ def main() -> None:
         each = len(cells) // budget.seeds
         for first in range(0, len(cells), each):
             run_all(cells[first : first + each], out, budget)
-            write_result(results, gather(suite, cells, out, budget))
+            write_json(results, gather(suite, cells, out, budget))
     except AutoSamError as error:
         sys.exit(f"{error}")
     print(

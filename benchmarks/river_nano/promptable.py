@@ -158,6 +158,15 @@ def interactive_loss(
     return total / max(parts, 1)
 
 
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of what the optimiser holds, the gradient's norm at most 1."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(held, 1.0)
+    optimiser.step()
+
+
 def stage_at(stages: list[dict[str, Any]], progress: float) -> int:
     """Which stage the training is in."""
     reached = 0.0
@@ -259,10 +268,7 @@ class Pretraining:
                 group["lr"] = settings["learning_rate"] * rate
             generator = torch.Generator().manual_seed(10_000_000 + step)
             loss = interactive_loss(self.sam, embedding.float(), batch, generator, progress=1.0)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
+            descend(optimiser, loss)
             step += 1
             if step % 20 == 0:
                 row = {"refined": step, "prompted": round(loss.item(), 4)}
@@ -297,10 +303,7 @@ class Pretraining:
         water = (water[:, 0] * known).sum() / known.sum().clamp(min=1)
         prompted = interactive_loss(self.sam, embedding, batch, generator, progress=progress)
         loss = prompted + self.settings["water_weight"] * water
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
-        self.optimiser.step()
+        descend(self.optimiser, loss)
         return {"prompted": round(prompted.item(), 4), "water": round(water.item(), 4)}
 
 

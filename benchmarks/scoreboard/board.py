@@ -12,7 +12,7 @@ from autosam.data.sources import open_data
 from autosam.errors import ConfigError
 from autosam.files import read_json, write_json
 from autosam.recipes.environment import environment
-from benchmarks.scoreboard.cells import Cell, run_cell, write_failure
+from benchmarks.scoreboard.cells import Cell, write_failure
 from benchmarks.scoreboard.methods import Method
 from benchmarks.scoreboard.records import SCORES, check_record, read_record
 from benchmarks.scoreboard.strata import strata
@@ -123,12 +123,6 @@ def _in_own_process(cell: Cell, out: Path, *, minutes: float) -> dict[str, Any]:
     return record
 
 
-def run_here(cells: Sequence[Cell], out: Path) -> None:
-    """As `run_all` in this process and without catching anything: for tests."""
-    for cell in cells:
-        run_cell(cell, out)
-
-
 def gather(suite: Suite, cells: Sequence[Cell], out: Path, budget: Budget) -> dict[str, Any]:
     """One result of all cells that were begun, as it is committed; every row is kept."""
     records = [record for cell in cells if (record := read_record(cell.folder(out))) is not None]
@@ -164,9 +158,3 @@ def compact(record: Mapping[str, Any]) -> dict[str, Any]:
         for judgement in record["judgements"]
     ]
     return {**record, "judgements": judgements}
-
-
-def write_result(path: Path, result: Mapping[str, Any]) -> Path:
-    """Refuses numbers that are not finite."""
-    write_json(path, result)
-    return path

@@ -100,23 +100,17 @@ def _histograms(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") 
         shown += 1
     axes.set_xlabel("IoU of a picture")
     axes.set_ylabel("pictures")
-    if shown:
-        axes.legend(frameon=False, fontsize=8)
-    return shown > 0
+    return _with_legend(axes, shown > 0)
 
 
 def _risk(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool:
     """Mean error of the pictures that are kept when the least confident are passed over."""
     shown = 0
     for line in _few(lines):
-        pairs = [
-            (scores["confidence"], 1 - scores["iou"])
-            for scores in line.scores.values()
-            if "confidence" in scores and scores.get("water_share", 0) > 0
-        ]
+        pairs = _beside_iou(line, "confidence")
         if len(pairs) < FEWEST:
             continue
-        errors = np.array([error for _, error in sorted(pairs, reverse=True)])
+        errors = np.array([1 - iou for _, iou in sorted(pairs, key=lambda p: (-p[0], p[1]))])
         kept = np.arange(1, len(errors) + 1)
         axes.plot(
             kept / len(errors), np.cumsum(errors) / kept, LINE_STYLES[shown % 4],
@@ -126,20 +120,14 @@ def _risk(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> boo
     axes.set_xlabel("share of the pictures kept, the most confident first")
     axes.set_ylabel("1 - mean IoU of those kept")
     axes.set_ylim(bottom=0)
-    if shown:
-        axes.legend(frameon=False, fontsize=8)
-    return shown > 0
+    return _with_legend(axes, shown > 0)
 
 
 def _gauge(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool:
     """What a model expects of itself against what came."""
     shown = 0
     for line in _few(lines):
-        pairs = [
-            (scores["expected_iou"], scores["iou"])
-            for scores in line.scores.values()
-            if "expected_iou" in scores and scores.get("water_share", 0) > 0
-        ]
+        pairs = _beside_iou(line, "expected_iou")
         if len(pairs) < FEWEST:
             continue
         axes.plot(
@@ -149,9 +137,7 @@ def _gauge(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bo
     axes.plot([0, 1], [0, 1], ":", color="grey")
     axes.set_xlabel("IoU that the out-of-domain gauge expects")
     axes.set_ylabel("IoU")
-    if shown:
-        axes.legend(frameon=False, fontsize=8)
-    return shown > 0
+    return _with_legend(axes, shown > 0)
 
 
 def _shares(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool:
@@ -197,9 +183,20 @@ def _curve(
         )
     axes.set_xlabel(label)
     axes.set_ylabel("mean IoU, 95 % interval over sites")
-    if marked:
+    return _with_legend(axes, bool(marked))
+
+
+def _beside_iou(line: Line, score: str) -> list[tuple[float, float]]:
+    """(score, IoU) of each picture with water that has both."""
+    ious = line.values("iou")
+    return [(value, ious[name]) for name, value in line.values(score).items() if name in ious]
+
+
+def _with_legend(axes: "Axes", is_drawn: bool) -> bool:
+    """Name what was drawn, if anything was."""
+    if is_drawn:
         axes.legend(frameon=False, fontsize=8)
-    return bool(marked)
+    return is_drawn
 
 
 def _few(lines: Sequence[Line]) -> list[Line]:

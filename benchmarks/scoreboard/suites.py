@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from autosam.config import DataSettings, config_from_dict
+from autosam.config import DataSettings, SplitKind, config_from_dict
 from autosam.data.manifests import Split, add_hashes
 from autosam.data.sources import OpenedData, make_split, open_data
 from autosam.data.splits import grouped_split
@@ -107,9 +107,8 @@ def _rivers(choice: SuiteChoice) -> Suite:
     folds = []
     for name, held_back in _held_back(sites, choice.folds):
         test = [picture for site in held_back for picture in sites[site]]
-        test += (
-            [] if folds else _outside(names)
-        )  # the Elwha is judged once, by the first fold's model
+        if not folds:  # the Elwha is judged once, by the first fold's models
+            test += _outside(names)
         folds.append(_leaving_out(name, names, test, seed=choice.seed))
     return Suite(
         name="rivers", pictures="real", data=data, folds=_hashed(folds, opened), sam="nano",
@@ -162,10 +161,7 @@ def _corridor(choice: SuiteChoice) -> Suite:
         published=(tuple(n for n in names if n not in held_out), tuple(sorted(held_out))),
         tile_names_known=True,
     )
-    folds = []
-    for kind in ("published", "by-date", "blocked"):
-        settings = dataclasses.replace(data, split=kind)
-        folds.append(Fold(name=kind, split=make_split(settings, published, seed=choice.seed)))
+    folds = _by_kind(("published", "by-date", "blocked"), data, published, seed=choice.seed)
     return Suite(
         name="corridor", pictures="synthetic", data=data, folds=_hashed(folds, opened), sam="nano",
         block_of=corridor_place,
@@ -177,15 +173,25 @@ def _corridor(choice: SuiteChoice) -> Suite:
 def _elwha(choice: SuiteChoice) -> Suite:
     data = DataSettings(source=(str(choice.data or ELWHA),))
     opened = open_data(data)
-    folds = []
-    for kind in ("blocked", "published", "by-date"):
-        settings = dataclasses.replace(data, split=kind)
-        folds.append(Fold(name=kind, split=make_split(settings, opened, seed=choice.seed)))
+    folds = _by_kind(("blocked", "published", "by-date"), data, opened, seed=choice.seed)
     return Suite(
         name="elwha", pictures="real", data=data, folds=_hashed(folds, opened), sam="base",
         block_of=lambda name: name.rpartition("_")[0],
         note="`blocked` is the headline; `published` leaks and is for comparison with printed figures only.",
     )  # fmt: skip
+
+
+def _by_kind(
+    kinds: Sequence[SplitKind], data: DataSettings, opened: OpenedData, *, seed: int
+) -> list[Fold]:
+    """The same pictures, divided in several ways."""
+    return [
+        Fold(
+            name=kind,
+            split=make_split(dataclasses.replace(data, split=kind), opened, seed=seed),
+        )
+        for kind in kinds
+    ]
 
 
 def _folders(choice: SuiteChoice, groups: Sequence[str]) -> DataSettings:

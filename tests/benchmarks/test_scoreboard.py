@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from autosam.data.sources import open_data
 from autosam.data.splits import leak_report
 from autosam.errors import ConfigError, DataError
+from autosam.files import write_json
 from autosam.types import Sample
 from benchmarks import tables
 from benchmarks.scoreboard.board import (
@@ -21,9 +22,8 @@ from benchmarks.scoreboard.board import (
     gather,
     prepare,
     run_all,
-    run_here,
-    write_result,
 )
+from benchmarks.scoreboard.cells import run_cell
 from benchmarks.scoreboard.flattering import column_f1, whole_pixel_dice
 from benchmarks.scoreboard.methods import choose_methods, foreign_method, read_methods
 from benchmarks.scoreboard.records import check_record, read_record
@@ -61,7 +61,8 @@ def board(tmp_path_factory, tiny_sam_folder):
     methods = choose_methods(METHODS, [foreign_method(f"{__name__}:Bright")])
     prepare(suite, out, resume=False)
     cells = list(cells_of(suite, methods, BUDGET, out))
-    run_here(cells, out)
+    for cell in cells:
+        run_cell(cell, out)
     return suite, cells, out
 
 
@@ -96,7 +97,8 @@ def test_every_method_and_source_is_a_row_and_the_oracle_is_called_one(board):
 def test_a_result_holds_no_path_of_a_machine_and_no_number_that_is_not_finite(board, tmp_path):
     suite, cells, out = board
     result = gather(suite, cells, out, BUDGET)
-    text = write_result(tmp_path / "result.json", result).read_text()
+    write_json(tmp_path / "result.json", result)
+    text = (tmp_path / "result.json").read_text()
     assert str(out) not in text
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
 
@@ -151,7 +153,8 @@ def test_a_folder_of_another_run_is_refused(board):
 
 def test_tables_and_figures_are_made_from_the_file_alone(board, tmp_path, monkeypatch):
     suite, cells, out = board
-    path = write_result(tmp_path / "board.json", gather(suite, cells, out, BUDGET))
+    path = tmp_path / "board.json"
+    write_json(path, gather(suite, cells, out, BUDGET))
     monkeypatch.setattr(sys, "argv", ["tables", str(path), "-o", str(tmp_path / "tables")])
     said = []
     tables.main(said.append)
