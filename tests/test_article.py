@@ -334,7 +334,7 @@ def test_prompt_types_are_the_strings_that_checkpoints_hold():
     stored = io.BytesIO()
     torch.save({"train_history": [{"prompt_type": PromptType.CONTROL_POINTS}]}, stored)
     stored.seek(0)
-    assert torch.load(stored)["train_history"] == [{"prompt_type": "pts"}]
+    assert torch.load(stored, weights_only=True)["train_history"] == [{"prompt_type": "pts"}]
 
 
 def test_importing_the_names_imports_nothing_of_hugging_face():
@@ -459,7 +459,7 @@ def training_loop(hub, sam, folder, prompt_type, rates, resume=False):
     losses, best = [], float("inf")
     if resume:
         safetensors.torch.load_model(model, folder / "last.safetensors")
-        state = torch.load(folder / "last.pth")
+        state = torch.load(folder / "last.pth", weights_only=True)
         optimiser.load_state_dict(state["optimiser"])
         losses, best = state["losses"], min(state["losses"])
     model, optimiser, train, validation = accelerator.prepare(model, optimiser, train, validation)

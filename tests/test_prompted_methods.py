@@ -210,11 +210,11 @@ def test_a_mask_is_explained_by_the_points_that_plain_sam_needs(automatic):
     assert 0 <= explanation.iou <= 1
     # The IoU is that of the mask which SAM gives for these very points, asked anew.
     from autosam.inference.explaining import _plain_mask
-    from autosam.inference.logits import image_embedding_of
+    from autosam.inference.logits import image_embedding_of, square_of
     from autosam.types import Query
 
     query = explanation.prompt.queries[0] if explanation.prompt.queries else Query()
-    embedding = image_embedding_of(model.network, prediction.image)
+    embedding = image_embedding_of(model.network, square_of(model.network, prediction.image))
     drawn = _plain_mask(plain, embedding, query, prediction.mask.shape)
     union = (drawn | prediction.mask).sum()
     assert explanation.iou == pytest.approx((drawn & prediction.mask).sum() / union if union else 1)

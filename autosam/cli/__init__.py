@@ -11,7 +11,8 @@ from autosam.errors import AutoSamError, PromptMismatchWarning, one_line
 
 # Each registers its commands, and help lists them in this order.
 # isort: off
-from autosam.cli import pictures, app, maps, learning, exporting, inspection, labels  # noqa: F401
+from autosam.cli import pictures, app, maps, river_products, learning, exporting  # noqa: F401
+from autosam.cli import inspection, labels  # noqa: F401
 # isort: on
 
 # typer brings click under its own name since 0.20; its exceptions are found through what it exports.

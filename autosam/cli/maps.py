@@ -1,6 +1,5 @@
-"""Commands for maps: rasters to masks, masks to polygons and river measures, two dates to change."""
+"""The command that masks rasters: autosam map."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -12,29 +11,16 @@ from autosam.cli.options import (
     Json,
     Model,
     Overwrite,
+    Runtime,
     Token,
     application,
     print_json,
-    say,
+    teller,
 )
-from autosam.cli.seeing import Html, Picture, Sheet, check_sheet, show_masks, show_page
+from autosam.cli.seeing import Html, Sheet, check_sheet, show_masks
 
 if TYPE_CHECKING:
     from autosam.maps.rasters import RasterChoice
-
-Mask = Annotated[
-    Path,
-    typer.Argument(metavar="MASK.tif", help="A mask that `autosam map` wrote, or one like it."),
-]
-Probability = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="The probability on the same grid, for means and intervals."),
-]
-
-
-def _teller(as_json: bool) -> Callable[[str], None]:
-    """Where lines go: with --json to stderr, so that stdout holds the JSON alone."""
-    return say if as_json else functools.partial(print, flush=True)
 
 
 @application.command(name="map")
@@ -79,6 +65,14 @@ def map_command(
     dihedral: Annotated[
         bool, typer.Option("--dihedral", help="Mean of the eight views of each tile: 8 x the work.")
     ] = False,
+    scales: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Show each tile at several scales and take the mean, e.g. 0.5,1,2: at 0.5 the model sees "
+            "twice the ground in each direction, at 2 half. --dry-run counts the work.",
+            show_default=False,
+        ),
+    ] = None,
     vector: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb."),
@@ -123,6 +117,7 @@ def map_command(
         bool, typer.Option("--dry-run", help="Say what it would cost here; write nothing.")
     ] = False,
     device: Device = None,
+    runtime: Runtime = None,
     token: Token = None,
     as_json: Json = False,
 ) -> None:
@@ -138,22 +133,23 @@ def map_command(
     settings = MapSettings(
         choice=_raster_choice(bands, nodata, value_range), resolution=resolution, threshold=threshold,
         probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
+        scales=(1.0,) if scales is None else tuple(_numbers("--scales", scales, "0.5,1,2")),
     )  # fmt: skip
     outcomes = map_rasters(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
         asset=asset, with_crs=vector == "geojson", engine=engine, workers=workers,
-        device=device, token=token, say=_teller(as_json),
+        device=device, runtime=runtime, token=token, say=teller(as_json),
     )  # fmt: skip
     for outcome in outcomes:
         if outcome.status in ("written", "finished before"):
             made = outcome.status == "written" or overwrite
-            _write_polygons(Path(outcome.mask), vector, is_new=made, say=_teller(as_json))
+            _write_polygons(Path(outcome.mask), vector, is_new=made, say=teller(as_json))
     masked = [(one.source, one.mask) for one in outcomes if one.raster is not None]
-    show_masks(masked, vector, html=html, preview=preview, sheet=sheet, say=_teller(as_json))
+    show_masks(masked, vector, html=html, preview=preview, sheet=sheet, say=teller(as_json))
     if stac and not dry_run:
         collection = write_items(outcomes)
         if collection is not None:
-            _teller(as_json)(f"{collection}: a STAC collection of {len(outcomes)} masks")
+            teller(as_json)(f"{collection}: a STAC collection of {len(outcomes)} masks")
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     if exit_code(outcomes):
@@ -193,7 +189,7 @@ def _raster_choice(
     """The options that say how a raster is read."""
     from autosam.maps.rasters import RasterChoice
 
-    numbers = _numbers("--bands", bands, "3,2,1")
+    numbers = _numbers("--bands", bands, "3,2,1", are_whole=True)
     ends = _numbers("--value-range", value_range, "0,4000", count=2)
     return RasterChoice(
         bands=tuple(int(number) for number in numbers),
@@ -203,7 +199,12 @@ def _raster_choice(
 
 
 def _numbers(
-    option: str, given: str | None, example: str, *, count: int | None = None
+    option: str,
+    given: str | None,
+    example: str,
+    *,
+    count: int | None = None,
+    are_whole: bool = False,
 ) -> list[float]:
     """Numbers between commas; none where the option was not given."""
     from autosam.errors import ConfigError
@@ -214,103 +215,9 @@ def _numbers(
         numbers = [float(number) for number in given.split(",")]
     except ValueError:
         numbers = []
-    whole = count is not None or all(number.is_integer() for number in numbers)
-    if not numbers or not whole or (count is not None and len(numbers) != count):
+    fit = not are_whole or all(number.is_integer() for number in numbers)
+    if not numbers or not fit or (count is not None and len(numbers) != count):
         raise ConfigError(
             f"{option} must be numbers between commas, got {given!r}. Write for example {option} {example}."
         )
     return numbers
-
-
-@application.command()
-def vectors(
-    mask: Mask,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help=".gpkg, .geojson, .parquet or .fgb.")
-    ],
-    probability: Probability = None,
-    minimum_area: Annotated[
-        float, typer.Option(help="Square metres of the smallest polygon that stays.")
-    ] = 10.0,
-    tolerance: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Metres by which simplifying may move an outline; a pixel by default."),
-    ] = None,
-    style: Annotated[
-        bool, typer.Option("--style", help="Also write QGIS styles (.qml) beside the rasters.")
-    ] = False,
-    html: Html = False,
-    picture: Picture = None,
-    as_json: Json = False,
-) -> None:
-    """Write the water of a mask as polygons: autosam vectors MASKS/ortho.tif -o river.gpkg."""
-    from autosam.maps.vectors import VectorChoice
-    from autosam.recipes.river_products import vectorise
-
-    choice = VectorChoice(minimum_area=minimum_area, tolerance=tolerance)
-    found = vectorise(
-        mask, output, probability=probability, choice=choice, style=style,
-        say=_teller(as_json),
-    )  # fmt: skip
-    if html:
-        page = output.with_suffix(".html")
-        show_page(mask, page, picture=picture, vectors=output, say=_teller(as_json))
-    if as_json:
-        print_json(found)
-
-
-@application.command()
-def river(
-    mask: Mask,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for what it measures.")],
-    probability: Probability = None,
-    minimum_area: Annotated[
-        float, typer.Option(help="Square metres of the smallest water that is measured.")
-    ] = 1000.0,
-    spacing: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Metres between cross-sections; half a width by default."),
-    ] = None,
-    html: Html = False,
-    picture: Picture = None,
-    as_json: Json = False,
-) -> None:
-    """Measure rivers: area with an interval, centreline, widths, braiding, islands, and a page to look at."""
-    from autosam.maps.river import RiverChoice
-    from autosam.recipes.river_products import measure_river
-
-    choice = RiverChoice(minimum_area=minimum_area, spacing=spacing)
-    found = measure_river(
-        mask, output, probability=probability, choice=choice, say=_teller(as_json)
-    )
-    if html:
-        layers, page = output / f"{mask.stem}.gpkg", output / f"{mask.stem}.html"
-        show_page(mask, page, picture=picture, vectors=layers, say=_teller(as_json))
-    if as_json:
-        print_json(found)
-
-
-@application.command()
-def change(
-    first: Annotated[Path, typer.Argument(metavar="EARLIER.tif", help="Mask of the earlier date.")],
-    second: Annotated[Path, typer.Argument(metavar="LATER.tif", help="Mask of the later date.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help=".gpkg, .geojson, .parquet or .fgb.")
-    ],
-    maximum_shift: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Metres by which the dates may lie beside each other; two pixels."),
-    ] = None,
-    minimum_area: Annotated[
-        float, typer.Option(help="Square metres of the smallest change that counts.")
-    ] = 25.0,
-    as_json: Json = False,
-) -> None:
-    """Say where a river gained and lost water between two masks of one place."""
-    from autosam.maps.change import ChangeChoice
-    from autosam.recipes.river_products import compare_dates
-
-    choice = ChangeChoice(maximum_shift=maximum_shift, minimum_area=minimum_area)
-    found = compare_dates(first, second, output, choice=choice, say=_teller(as_json))
-    if as_json:
-        print_json(found)

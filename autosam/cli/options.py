@@ -1,8 +1,9 @@
 """What commands have in common: the application, options that several take, and how answers are printed."""
 
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -87,6 +88,11 @@ def band_folders(pairs: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(f"--band must be NAME=FOLDER, got {pair!r}. Try --band nir=FOLDER.")
         folders[name] = Path(folder)
     return folders
+
+
+def teller(as_json: bool) -> Callable[[str], None]:
+    """Where lines go: with --json to stderr, so that stdout holds the JSON alone."""
+    return say if as_json else functools.partial(print, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -5,8 +5,8 @@ import torch
 
 from autosam.data.geometry import Frame, logits_to_original
 from autosam.data.prompt_geometry import prompt_to_square
+from autosam.models.frozen_sam import Sam
 from autosam.models.query_decoding import decode_prompts
-from autosam.models.sam import Sam
 from autosam.overlap import mask_iou
 from autosam.prompts.boxes import tight_box
 from autosam.prompts.corrections import next_click

@@ -1,5 +1,6 @@
 """The one path from a picture to logits: validation, calibration, evaluation and prediction all take it."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,25 @@ from autosam.types import (
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Square:
+    """A picture in a network's square, on the network's device."""
+
+    squares: Squares
+    """(1, 3, side, side)."""
+    sizes: SquareSizes
+    """How much of the square it fills."""
+    frame: Frame
+
+
+def square_of(network: MaskNetwork, image: np.ndarray) -> Square:
+    """Put one (height, width, 3) uint8 picture into a network's square."""
+    device = _device_of(network)
+    square, frame = to_square(image, network.side)
+    sizes = torch.tensor([frame.square_size], device=device)
+    return Square(squares=square[None].to(device), sizes=sizes, frame=frame)
+
+
 @torch.inference_mode()
 def network_logits(
     network: MaskNetwork,
@@ -59,6 +79,7 @@ def low_logits(
     prompt: Prompt | None = None,
     mask_logits: np.ndarray | None = None,
     image_embedding: ImageEmbedding | None = None,
+    square: Square | None = None,
 ) -> tuple[Float[torch.Tensor, "1 low low"], Frame]:
     """Mask logits of one picture on the network's own grid, and how the picture lies in it.
 
@@ -68,19 +89,18 @@ def low_logits(
         prompt: In the picture's own pixels; None for none.
         mask_logits: (low, low) of the mask before a correction, for SAM's mask prompt.
         image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+        square: The picture as `square_of` gives it, where that was done before.
 
     Raises:
         DataError: A band is missing.
         ImageError: The prompt lies outside the picture.
     """
-    device = _device_of(network)
-    square, frame = to_square(sample.image, network.side)
-    squares = square[None].to(device)
-    sizes = torch.tensor([frame.square_size], device=device)
+    square = square or square_of(network, sample.image)
+    frame, device = square.frame, square.squares.device
     pixels = None
-    prompt_pixels = _prompt_pixels(network, squares, sizes)
+    prompt_pixels = _prompt_pixels(network, square.squares, square.sizes)
     if image_embedding is None:
-        pixels = normalise(squares, sizes)
+        pixels = normalise(square.squares, square.sizes)
     else:
         image_embedding = image_embedding.to(device, torch.float32)
     logits = network(
@@ -94,11 +114,9 @@ def low_logits(
 
 
 @torch.inference_mode()
-def image_embedding_of(network: PromptedSam, image: np.ndarray) -> ImageEmbedding:
-    """(1, channels, grid, grid) of one (height, width, 3) uint8 picture."""
-    square, frame = to_square(image, network.side)
-    squares = square[None].to(_device_of(network))
-    return network.sam.embed(normalise(squares, torch.tensor([frame.square_size])))
+def image_embedding_of(network: PromptedSam, square: Square) -> ImageEmbedding:
+    """(1, channels, grid, grid) of one picture."""
+    return network.sam.embed(normalise(square.squares, square.sizes))
 
 
 @torch.inference_mode()

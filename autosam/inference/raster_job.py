@@ -1,8 +1,11 @@
 """Everything that the mask of one raster follows from, settled once and given to whoever masks a part."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from autosam.data.augmentation import VIEWS
 from autosam.inference.tile_models import TileFacts
+from autosam.inference.tile_scales import TileScales
 from autosam.maps.model_grid import ModelGrid, choose_model_grid
 from autosam.maps.raster_output import MASK_LAYER, PROBABILITY_LAYERS, Layer
 from autosam.maps.rasters import Raster
@@ -20,13 +23,15 @@ class RasterJob:
     settings: MapSettings
     threshold: float
     batch: int
-    """Tiles that the model is given together."""
+    """Tiles, or pieces of them, that the model is given together."""
     bands: tuple[int, ...]
     """That are read, counted from 1."""
     values: ValueRange
     grid: ModelGrid
     tiles: TileGrid
     """On the grid that the model sees."""
+    scales: TileScales | None
+    """At which it is shown the tiles; None for as they are."""
 
     @classmethod
     def of(cls, raster: Raster, model: TileFacts, settings: MapSettings) -> "RasterJob":
@@ -42,7 +47,8 @@ class RasterJob:
             resolution=settings.resolution,
             trained=model.ground_resolution,
         )
-        side = settings.side or model.side
+        shown, batch = settings.side or model.side, settings.batch or model.batch
+        side = TileScales.tile_side(shown, settings.scales)
         drawn = AxisResampling(grid.size[0], grid.source_size[0])
         tiles = TileGrid.over(
             grid.size,
@@ -54,12 +60,36 @@ class RasterJob:
         return cls(
             settings=settings,
             threshold=model.threshold if settings.threshold is None else settings.threshold,
-            batch=settings.batch or model.batch,
+            batch=batch,
             bands=raster.bands,
             values=choose_value_range(raster, settings.choice.value_range),
-            grid=grid,
+            grid=_with_note(grid, side, settings.scales),
             tiles=tiles,
+            scales=None
+            if settings.scales == (1.0,)
+            else TileScales(
+                scales=settings.scales,
+                tile_size=tiles.tile_size,
+                side=shown,
+                overlap=int(settings.overlap * shown),
+                batch=batch,
+            ),
         )
+
+    @property
+    def tiles_together(self) -> int:
+        """That are read for one batch: fewer where each holds several pieces of the model's size."""
+        return max(1, int(self.batch * min(1.0, *self.settings.scales) ** 2))
+
+    @property
+    def pieces(self) -> int:
+        """In which the model is shown each tile, at all scales together."""
+        return 1 if self.scales is None else self.scales.pieces
+
+    @property
+    def looks(self) -> int:
+        """How often the model looks at each tile or a piece of it."""
+        return self.pieces * (len(VIEWS) if self.settings.dihedral else 1)
 
     @property
     def is_resampled(self) -> bool:
@@ -96,3 +126,14 @@ class RasterJob:
         top, left = max(0, window.top - down), max(0, window.left - along)
         bottom, right = min(height, window.bottom + down), min(width, window.right + along)
         return Window(top, left, bottom - top, right - left)
+
+
+def _with_note(grid: ModelGrid, side: int, scales: Sequence[float]) -> ModelGrid:
+    """A model enlarges what is smaller than its square: what is shrunk must have been large enough."""
+    if min(scales) >= 1 or max(grid.size) >= side:
+        return grid
+    note = (
+        f"at scale {min(scales):g} a tile has {side} pixels, and the raster fewer: the model sees it at a "
+        "larger scale"
+    )
+    return dataclasses.replace(grid, notes=(*grid.notes, note))

@@ -33,12 +33,14 @@ class RasterPlan:
     tiles: int
     skipped: int
     """Tiles without data, as a decimated look at the raster shows them."""
+    looks: int
+    """How often the model looks at each tile, or at a piece of it: once but for turned views and scales."""
     peak_bytes: int
     """Of memory, about; what this process holds with the model included."""
     disk_bytes: int
     """At most, for outputs and strips together; masks compress to a small part of it."""
     seconds: float
-    """Of inference, as one tile took it here."""
+    """Of inference, as one look took it here."""
     notes: tuple[str, ...]
 
 
@@ -71,6 +73,7 @@ def plan_raster(
     return RasterPlan(
         tiles=job.tiles.tile_count,
         skipped=skipped,
+        looks=job.looks,
         peak_bytes=peak_memory() + masker.nbytes + rows + cache,
         disk_bytes=int(pixels * stored * (1 + _OVERVIEWS)),
         seconds=seconds * (job.tiles.tile_count - skipped),
@@ -95,16 +98,17 @@ def _skipped(raster: Raster, job: RasterJob) -> int:
 
 def _seconds_per_tile(model: TileModel, job: RasterJob) -> float:
     """On noise, which takes as long as anything; the second of two passes, where the first was quick."""
-    noise = np.random.default_rng(0).integers(0, 255, (*job.tiles.tile_size, 3), dtype=np.uint8)
-    tiles = [noise] * min(job.batch, len(job.tiles.lefts))
+    shown = job.tiles.tile_size if job.scales is None else job.scales.shown_size
+    noise = np.random.default_rng(0).integers(0, 255, (*shown, 3), dtype=np.uint8)
+    pictures = [noise] * min(job.batch, len(job.tiles.lefts) * job.pieces)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        tile_probabilities(model, tiles, dihedral=job.settings.dihedral)
+        tile_probabilities(model, pictures, dihedral=False)
         seconds = time.perf_counter() - started
         if seconds > _SLOW:
             break
-    return seconds / len(tiles)
+    return seconds / len(pictures) * job.looks
 
 
 def peak_memory() -> int:

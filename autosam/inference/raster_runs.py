@@ -164,6 +164,7 @@ def _publish(journal: Journal, planned: PlannedRaster, report: Mapping[str, Any]
         "AUTOSAM_VERSION": __version__,
         "AUTOSAM_MODEL": str(report["plan"]["model"]),
         "AUTOSAM_THRESHOLD": repr(job.threshold),
+        **_views_of(job),
     }
     made = []
     for layer, place in zip(job.layers, (output, probability), strict=False):
@@ -184,3 +185,13 @@ def _publish(journal: Journal, planned: PlannedRaster, report: Mapping[str, Any]
     for file, place in reversed(made):
         journal.publish(file, place)
     write_json(beside, report)
+
+
+def _views_of(job: RasterJob) -> dict[str, str]:
+    """Tags of a mask for which the model looked more than once at each tile."""
+    tags = {}
+    if job.scales is not None:
+        tags["AUTOSAM_SCALES"] = ",".join(f"{scale:g}" for scale in job.scales.scales)
+    if job.settings.dihedral:
+        tags["AUTOSAM_DIHEDRAL"] = "YES"
+    return tags

@@ -92,8 +92,9 @@ class StripMasker:
         """Bytes that stay in memory from strip to strip, those of waiting tiles and strips included."""
         height, width = self._job.tiles.tile_size
         batches = (AHEAD + 2) if self._overlapped else 1
-        waiting = batches * self._job.batch * height * width * 3
-        return self._rows.nbytes + 2 * self._sheet.nbytes + waiting
+        waiting = batches * self._job.tiles_together * height * width * 3
+        seen = 0 if self._job.scales is None else self._job.tiles_together * self._job.scales.nbytes
+        return self._rows.nbytes + 2 * self._sheet.nbytes + waiting + seen
 
     def mask(
         self,
@@ -182,7 +183,7 @@ class StripMasker:
         valid = None
         if step.strip is not None and not self._job.is_resampled:
             valid = self._rows.shown_valid(*self._job.strip_tops[step.strip : step.strip + 2])
-        count = self._job.batch
+        count = self._job.tiles_together
         for start in range(0, max(len(columns), 1), count):
             chosen = columns[start : start + count]
             windows = [tiles[column] for column in chosen]
@@ -208,7 +209,10 @@ class StripMasker:
             self._failed[row] = list(batch.broken)
         if batch.columns:
             found = tile_probabilities(
-                self._model, batch.images, dihedral=self._job.settings.dihedral
+                self._model,
+                batch.images,
+                dihedral=self._job.settings.dihedral,
+                scales=self._job.scales,
             )
             for column, probability in zip(batch.columns, found, strict=True):
                 if isinstance(probability, str):

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,8 +24,8 @@ from autosam.inference.number_formats import half_pays
 from autosam.models.autosam import PromptedSam
 from autosam.models.compiled_graphs import Compiler, compile_graph, compiler_version, is_installed
 from autosam.models.exported_network import ExportedNetwork
+from autosam.models.frozen_sam import Encode, Sam
 from autosam.models.probability_graph import OPSET, write_onnx
-from autosam.models.sam import Encode, Sam
 from autosam.overlap import mask_iou
 from autosam.types import ImageEmbedding, Pixels
 
@@ -41,6 +42,8 @@ SCENE_SIDE = 384
 _ENCODER_FILE = "encoder.onnx"
 _VERDICTS_FILE = "verdicts.json"
 _CHOICE_FILE = "choice.json"
+_encoding: "weakref.WeakKeyDictionary[Sam, str]" = weakref.WeakKeyDictionary()
+"""Which runtime was let in for a SAM; none for torch."""
 
 
 class _Encoded(nn.Module):
@@ -77,18 +80,37 @@ def set_runtime(model: "AutoSam", runtime: str) -> str:
         return _set_remembered(model)
     if runtime == "torch":
         if isinstance(model.network, PromptedSam):
-            model.network.sam.encode_by(None)
+            _let_encode(model.network.sam, runtime)
         return runtime
     sam = _sam_of(model, runtime)
     found = _agreement(model, sam, runtime)
     if min(found) < LEAST_IOU:
-        sam.encode_by(None)
+        _let_encode(sam, "torch")
         raise ModelError(
             f"masks on {runtime!r} must have an IoU of {LEAST_IOU} and more with torch's, got "
             f"{', '.join(f'{iou:.4f}' for iou in found)} on drawn scenes. Use runtime='torch'."
         )
-    sam.encode_by(encoder_on(sam, runtime))
+    _let_encode(sam, runtime)
     return runtime
+
+
+def runtime_of(model: "AutoSam") -> str:
+    """What encodes for a model now, and in which numbers where that depends on the processor.
+
+    Of an ONNX file what runs it; 'torch' where nothing else was let in.
+    """
+    network = model.network
+    if isinstance(network, ExportedNetwork):
+        return network.compiler
+    named = _encoding.get(network.sam, "torch") if isinstance(network, PromptedSam) else "torch"
+    return f"{named} in bfloat16" if named == "openvino" and half_pays() else named
+
+
+def _let_encode(sam: Sam, runtime: str) -> None:
+    sam.encode_by(None if runtime == "torch" else encoder_on(sam, runtime))
+    _encoding.pop(sam, None)
+    if runtime != "torch":
+        _encoding[sam] = runtime
 
 
 def _set_remembered(model: "AutoSam") -> str:

@@ -4,10 +4,9 @@ import copy
 import dataclasses
 import functools
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,53 +14,31 @@ from jaxtyping import Float
 
 from autosam.config import (
     Config,
-    GeometricSettings,
     PromptSettings,
     SamSettings,
     config_from_dict,
 )
-from autosam.data.geometry import Frame, logits_to_original, valid_to_low
-from autosam.errors import ConfigError, DataError, ModelError, PromptMismatchWarning
+from autosam.data.geometry import Frame, valid_to_low
+from autosam.errors import DataError, ModelError
 from autosam.files import PathLike
+from autosam.inference.coarse_models import ModelMask, as_coarse
 from autosam.inference.devices import choose_device
-from autosam.inference.explaining import explain_mask
-from autosam.inference.logits import image_embedding_of, low_logits
+from autosam.inference.logits import image_embedding_of, square_of
+from autosam.inference.model_prompts import automatic_prompt, other_prompts, prompt_bands
 from autosam.inference.picture_sources import Source, is_single, listed, sample_of
+from autosam.inference.sample_masking import mask_sample
+from autosam.inference.stored_models import load_model, push_model, save_model, weights_digest
 from autosam.models.autosam import PromptedSam
-from autosam.models.checkpoints import (
-    COARSE,
-    Decision,
-    describe,
-    load_checkpoint,
-    push_checkpoint,
-    save_checkpoint,
-)
+from autosam.models.checkpoints import Decision
 from autosam.models.contract import MaskNetwork
 from autosam.models.embedded import RIVER_NANO
-from autosam.models.exported_network import SUFFIX, ExportedNetwork, load_exported
-from autosam.models.gauges import Gauges, embedding_summary, water_evidence
+from autosam.models.frozen_sam import Sam
+from autosam.models.gauges import Gauges, water_evidence
 from autosam.models.methods import build_network, method_prompts
-from autosam.models.sam import Sam
 from autosam.prompts.coarse_masks import CoarseMask
-from autosam.prompts.coarse_rules import coarse_from_dict, rule_bands
-from autosam.prompts.corrections import corrected, correction
-from autosam.prompts.prompters import (
-    GeometricPrompter,
-    Prompter,
-    make_prompter,
-    needs_coarse,
-)
-from autosam.types import (
-    Explanation,
-    ImageEmbedding,
-    Prediction,
-    Prompt,
-    Query,
-    Sample,
-)
-
-_TRAINED_ON_PROMPTS = ("decoder", "decoder-null", "decoder-box-full")
-"""Methods whose decoder has learnt to expect one kind of prompt."""
+from autosam.prompts.corrections import correction
+from autosam.prompts.prompters import Prompter, make_prompter, needs_coarse
+from autosam.types import ImageEmbedding, Prediction, Prompt, Query, Sample
 
 
 class AutoSam:
@@ -146,67 +123,10 @@ class AutoSam:
             ModelError: The runtime is unknown, or its masks differ from torch's.
             MissingPackageError: The runtime is not installed.
         """
-        if str(source).endswith(SUFFIX):
-            return cls._exported(source, runtime)
-        loaded = load_checkpoint(source, sam=sam, revision=revision, token=token, encoder=encoder)
-        coarse: CoarseMask | None = None
-        if loaded.coarse_folder is not None:
-            coarse = cls._coarse_model(loaded.coarse_folder, loaded.network, sam, token, device)
-        elif loaded.coarse is not None:
-            coarse = coarse_from_dict(loaded.coarse)
-        model = cls(
-            loaded.config,
-            network=loaded.network,
-            decision=loaded.decision,
-            facts=loaded.facts,
-            coarse=coarse,
-            gauges=loaded.gauges,
-            device=device,
-        )
-        if runtime is not None:
-            from autosam.inference.runtimes import set_runtime
-
-            set_runtime(model, runtime)
-        return model
-
-    @classmethod
-    def _exported(cls, path: PathLike, runtime: str | None) -> "AutoSam":
-        """From an ONNX file."""
-        if runtime not in (None, "auto", "onnx", "openvino"):
-            raise ModelError(
-                f"runtime must be 'onnx' or 'openvino' for an ONNX file, got {runtime!r} ({path}). "
-                "Leave it out, or load the run that the file was exported from."
-            )
-        loaded = load_exported(path, compiler="openvino" if runtime == "openvino" else "onnx")
-        return cls(
-            loaded.config,
-            network=loaded.network,
-            decision=loaded.decision,
-            facts=loaded.facts,
-            device="cpu",
-        )
-
-    @classmethod
-    def _coarse_model(
-        cls,
-        folder: PathLike,
-        network: MaskNetwork,
-        sam: Sam | str | None,
-        token: str | None,
-        device: str | None,
-    ) -> "ModelMask":
-        """A model as coarse mask; it does without an image encoder where ours is the same."""
-        trained_with = describe(folder).get("sam")
-        own = network.sam.fingerprint if isinstance(network, PromptedSam) else None
-        shared = trained_with is not None and trained_with["fingerprint"] == own
-        model = cls.from_pretrained(
-            folder,
-            sam=sam if shared and not isinstance(sam, Sam) else None,
-            token=token,
-            device=device,
-            encoder=not shared,
-        )
-        return ModelMask(model, name=f"own model {model.config.method}")
+        return load_model(
+            cls, source, sam=sam, revision=revision, token=token, device=device, encoder=encoder,
+            runtime=runtime,
+        )  # fmt: skip
 
     def prompted_by(
         self,
@@ -231,31 +151,11 @@ class AutoSam:
         Warns:
             PromptMismatchWarning: The decoder was trained with prompts of another kind.
         """
-        if not isinstance(self.network, PromptedSam) or self.network.prompter is not None:
-            raise ModelError(
-                f"other prompts must be for decoder, decoder-null, decoder-box-full or zero-shot, got "
-                f"{self.config.method!r}, which needs none. Leave them out."
-            )
-        if oracle not in (None, True, False):
-            raise ConfigError(f"oracle must be True or False, got {oracle!r}. Leave it out.")
-        before = self.geometric or GeometricSettings(kind="null")
-        values: dict[str, Any] = {**dataclasses.asdict(self.config.geometric), "kind": before.kind}
-        if kind is not None:
-            values["kind"] = kind
-        if oracle is not None:
-            values["source"] = "oracle" if oracle else "coarse"
-        settings = config_from_dict({"geometric": values}).geometric
-        if settings.kind != before.kind and self.config.method in _TRAINED_ON_PROMPTS:
-            warnings.warn(
-                f"{self.config.method!r} was trained with prompts of kind {before.kind!r} and is now given "
-                f"{settings.kind!r}: its masks may suffer.",
-                PromptMismatchWarning,
-                stacklevel=2,
-            )
         other = copy.copy(self)
-        other.geometric = settings
-        other.config = dataclasses.replace(self.config, geometric=settings)
-        other.coarse = self.coarse if coarse is None else _as_coarse(coarse)
+        other.geometric = other_prompts(self, kind=kind, oracle=oracle)
+        other.config = dataclasses.replace(self.config, geometric=other.geometric)
+        if coarse is not None:
+            other.coarse = ModelMask(coarse) if isinstance(coarse, AutoSam) else as_coarse(coarse)
         return other
 
     @property
@@ -277,13 +177,7 @@ class AutoSam:
     @property
     def bands(self) -> tuple[str, ...]:
         """Names of the bands that it, or the coarse mask behind it, reads besides red, green and blue."""
-        names = list(self.network.bands)
-        if self.geometric is not None and needs_coarse(self.geometric):
-            if isinstance(self.coarse, ModelMask):
-                names += self.coarse.model.bands
-            else:
-                names += rule_bands(self.config.coarse)
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys((*self.network.bands, *prompt_bands(self))))
 
     @property
     def uses_truth(self) -> bool:
@@ -305,15 +199,7 @@ class AutoSam:
     @functools.cached_property
     def _weights(self) -> str:
         """Hex SHA-256 of what was trained and of the SAM behind it."""
-        if isinstance(self.network, ExportedNetwork):
-            return self.network.fingerprint
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.network.trained_state().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        if isinstance(self.network, PromptedSam):
-            digest.update(self.network.sam.fingerprint.encode())
-        return digest.hexdigest()
+        return weights_digest(self.network)
 
     def judged(self, sample: Sample) -> Sample:
         """What the model may see of a labelled sample: nothing of its label, unless it is an oracle."""
@@ -332,32 +218,7 @@ class AutoSam:
             folder: Made if it is not there.
             bundle: Also write the SAM itself, so that the folder needs nothing else.
         """
-        return save_checkpoint(
-            folder,
-            self.network,
-            self.config,
-            decision=self.decision,
-            facts=self.facts,
-            coarse=self._saved_coarse(Path(folder)),
-            gauges=self.gauges,
-            bundle=bundle,
-        )
-
-    def _saved_coarse(self, folder: Path) -> Mapping[str, Any] | None:
-        """The coarse mask's rule; a model in its place is written into the folder."""
-        if isinstance(self.coarse, ModelMask):
-            self.coarse.model.save_pretrained(folder / COARSE)
-            return None
-        if self.coarse is None:
-            return None
-        to_dict = getattr(self.coarse, "to_dict", None)
-        if to_dict is None:
-            raise ModelError(
-                f"coarse mask must be a rule or a trained model to be saved, got {self.coarse.name!r}. "
-                "Save the model without it, and pass coarse= again after loading."
-            )
-        rule: Mapping[str, Any] = to_dict()
-        return rule
+        return save_model(self, folder, bundle=bundle)
 
     def push_to_hub(
         self,
@@ -368,11 +229,7 @@ class AutoSam:
         bundle: bool = False,
     ) -> str:
         """Upload to ``owner/name`` on the hub and return the address of the commit."""
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, bundle=bundle)
-            return push_checkpoint(folder, repository, token=token, private=private)
+        return push_model(self, repository, token=token, private=private, bundle=bundle)
 
     def predict(
         self,
@@ -470,54 +327,8 @@ class AutoSam:
             ModelError: A correction of a model without a SAM.
             DataError: A band or, for oracle prompts, the true mask is missing.
         """
-        if previous is not None:
-            _check_previous(previous, sample, self.network)
-        if image_embedding is None and (self._shares_embedding() or self.gauges.domain):
-            image_embedding = self.embed(sample.image)
-        prompt = self.prompt_for(sample, image_embedding=image_embedding)
-        if query is not None or previous is not None:
-            prompt = self._corrected(prompt, query)
-        low, frame = low_logits(
-            self.network, sample, prompt=prompt, image_embedding=image_embedding,
-            mask_logits=None if previous is None else previous.mask_logits,
-        )  # fmt: skip
-        logits = logits_to_original(low, frame)
-        probability = torch.sigmoid(logits / self.decision.temperature).cpu().numpy()
-        prediction = Prediction(
-            name=sample.name,
-            image=sample.image,
-            probability=probability,
-            threshold=self.decision.threshold,
-            valid=sample.valid,
-            prompt=prompt,
-            made_by=self.identity,
-        )
-        prediction = self._gauged(prediction, low, frame, image_embedding)
-        if not isinstance(self.network, PromptedSam):
-            return prediction
-        return dataclasses.replace(
-            prediction,
-            mask_logits=low[0].cpu().numpy(),
-            explain=functools.partial(self._explained, prediction),
-        )
-
-    def _gauged(
-        self,
-        prediction: Prediction,
-        low: Float[torch.Tensor, "1 low low"],
-        frame: Frame,
-        image_embedding: ImageEmbedding | None,
-    ) -> Prediction:
-        """With what the model can say of its own answer, as far as it was fitted to."""
-        presence, domain = self.gauges.presence, self.gauges.domain
-        if presence is not None:
-            likely = presence.probability(self.water_evidence(low, frame))
-            prediction = dataclasses.replace(prediction, presence=likely)
-        if domain is None or image_embedding is None:
-            return prediction
-        distance = domain.distance(embedding_summary(image_embedding)[0])
-        return dataclasses.replace(
-            prediction, domain_distance=distance, expected_iou=domain.expected_iou(distance)
+        return mask_sample(
+            self, sample, query=query, previous=previous, image_embedding=image_embedding
         )
 
     def water_evidence(self, low: Float[torch.Tensor, "1 low low"], frame: Frame) -> float:
@@ -536,7 +347,7 @@ class AutoSam:
         """
         if not isinstance(self.network, PromptedSam):
             return None
-        return image_embedding_of(self.network, image)
+        return image_embedding_of(self.network, square_of(self.network, image))
 
     def prompt_for(
         self, sample: Sample, *, image_embedding: ImageEmbedding | None = None
@@ -547,113 +358,7 @@ class AutoSam:
             sample: With its true mask where prompts are an oracle.
             image_embedding: Given on to a coarse mask that is a model behind the same encoder.
         """
-        prompter = self.prompter
-        if isinstance(prompter, GeometricPrompter) and isinstance(prompter.coarse, ModelMask):
-            shared = image_embedding if self._shares_embedding() else None
-            return prompter.draw(sample, prompter.coarse.mask_of(sample, image_embedding=shared))
-        return None if prompter is None else prompter(sample)
-
-    def _shares_embedding(self) -> bool:
-        """Whether the coarse model can use the embedding that this one needs anyway."""
-        coarse, network = self.coarse, self.network
-        if not (isinstance(coarse, ModelMask) and isinstance(network, PromptedSam)):
-            return False
-        other = coarse.model.network
-        return (
-            isinstance(other, PromptedSam)
-            and other.sam.encoder_fingerprint == network.sam.encoder_fingerprint
-        )
-
-    def _corrected(self, prompt: Prompt | None, query: Query | None) -> Prompt:
-        if not isinstance(self.network, PromptedSam):
-            raise ModelError(
-                f"corrections must be for a method with a SAM, got {self.config.method!r}. "
-                "Train autosam, autosam+decoder or decoder to correct by clicks."
-            )
-        return corrected(prompt or Prompt(source="learnt"), query)
-
-    def _explained(self, prediction: Prediction) -> Explanation:
-        """Encodes the picture again rather than keeping its embedding with every prediction."""
-        if not isinstance(self.network, PromptedSam):
-            raise AssertionError("only predictions with a SAM behind them are explained")
-        embedding = image_embedding_of(self.network, prediction.image)
-        return explain_mask(self.network.sam, embedding, prediction.mask, valid=prediction.valid)
-
-
-def _check_previous(previous: Prediction, sample: Sample, network: MaskNetwork) -> None:
-    """A correction goes on from a mask of the same picture on the same grid."""
-    if not isinstance(previous, Prediction):
-        raise DataError(
-            f"previous must be a Prediction, got {type(previous).__name__}. "
-            "Give what predict returned for this picture."
-        )
-    logits = previous.mask_logits
-    side = network.low_side
-    if not np.array_equal(previous.image, sample.image) or (
-        logits is not None and logits.shape != (side, side)
-    ):
-        raise DataError(
-            f"previous must be a prediction of the same picture by the same kind of model, got that of "
-            f"{previous.name!r} {previous.image.shape[:2]} for {sample.name!r} {sample.size}. "
-            "Predict this picture first."
-        )
-
-
-def _as_coarse(coarse: Any) -> CoarseMask:
-    """A rule as it is; a model or a plain function with a name for tables."""
-    if isinstance(coarse, AutoSam):
-        return ModelMask(coarse, name=f"own model {coarse.config.method}")
-    if not callable(coarse):
-        raise ModelError(
-            f"coarse mask must be a rule, a function from sample to mask or an AutoSam, got "
-            f"{type(coarse).__name__}. Load a run with AutoSam.from_pretrained first."
-        )
-    if hasattr(coarse, "name"):
-        return cast(CoarseMask, coarse)
-    return FunctionMask(coarse)
-
-
-class FunctionMask:
-    """A plain function from sample to mask as a coarse mask.
-
-    Args:
-        function: Gives (height, width) bool.
-    """
-
-    def __init__(self, function: Callable[[Sample], np.ndarray]) -> None:
-        self._function = function
-        self.name = f"coarse {getattr(function, '__name__', type(function).__name__)}"
-
-    def __call__(self, sample: Sample) -> np.ndarray:
-        """(height, width) bool."""
-        return self._function(sample)
-
-
-class ModelMask:
-    """A trained model's mask as the coarse mask of another's prompts.
-
-    Args:
-        model: Any `AutoSam`.
-        name: For tables.
-    """
-
-    def __init__(self, model: AutoSam, *, name: str) -> None:
-        self.model = model
-        self.name = name
-
-    def __call__(self, sample: Sample) -> np.ndarray:
-        """(height, width) bool."""
-        return self.mask_of(sample, image_embedding=None)
-
-    def mask_of(self, sample: Sample, *, image_embedding: ImageEmbedding | None) -> np.ndarray:
-        """(height, width) bool.
-
-        Args:
-            sample: The picture.
-            image_embedding: Of the model's own image encoder; None to encode.
-        """
-        unlabelled = dataclasses.replace(sample, mask=None)
-        return self.model.predict_sample(unlabelled, image_embedding=image_embedding).mask
+        return automatic_prompt(self, sample, image_embedding)
 
 
 def _changed(config: Config, *, method: str | None, sam: str | None, prompt: str | None) -> Config:

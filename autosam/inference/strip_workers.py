@@ -33,18 +33,24 @@ class ModelSource:
     """Of the processor that it may use; None leaves torch's own choice."""
     token: str | None = dataclasses.field(default=None, repr=False)
     """For a private model."""
+    runtime: str | None = None
+    """As for `AutoSam.from_pretrained`; each worker compiles it for its own threads."""
 
     def load(self) -> TileModel:
         """The model, in this process.
 
         Raises:
             MissingPathError: There is no such model.
-            ModelError: It cannot be loaded, or needs a coarse mask that it has not.
+            ModelError: It cannot be loaded, needs a coarse mask that it has not, or the runtime cannot
+                run it here.
             ConfigError: It cannot mask rasters.
+            MissingPackageError: The runtime is not installed.
         """
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        model = AutoSam.from_pretrained(self.model, device=self.device, token=self.token)
+        model = AutoSam.from_pretrained(
+            self.model, device=self.device, token=self.token, runtime=self.runtime
+        )
         _ = model.prompter  # a coarse mask that is missing is told before anything is read
         return AutoSamTiles(model)
 

@@ -1,5 +1,6 @@
 """What masks a raster's tiles: anything from RGB tiles to probabilities, and a trained model as one."""
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,7 +11,9 @@ from autosam.data.augmentation import VIEWS, apply_view, invert_view
 from autosam.data.geometry import logits_to_original
 from autosam.errors import AutoSamError, ConfigError, ModelError
 from autosam.inference.logits import logits_together
+from autosam.inference.runtimes import runtime_of
 from autosam.inference.segmenter import AutoSam
+from autosam.inference.tile_scales import Answer, TileScales
 
 MODEL_FAILURES = (AutoSamError, RuntimeError, ValueError, MemoryError)
 """What a model may raise on one tile without the others being lost; out of memory on a GPU is among them."""
@@ -70,7 +73,7 @@ class AutoSamTiles:
                 "Give --coarse-from a trained run, or train with geometric.source=coarse."
             )
         self._model = model
-        self.identity = model.identity
+        self.identity = _made_by(model)
         self.side = model.network.side
         # On a processor a batch is no faster, and takes as many times the memory.
         self.batch = 1 if model.device.type == "cpu" else 4
@@ -92,6 +95,12 @@ class AutoSamTiles:
             ]
 
 
+def _made_by(model: AutoSam) -> str:
+    """The model, and what runs it where that is not torch: masks of two programs differ in places."""
+    runtime = runtime_of(model)
+    return model.identity if runtime == "torch" else f"{model.identity} on {runtime}"
+
+
 def _trained_resolution(model: AutoSam) -> tuple[float, float] | None:
     """What the run wrote down of its pictures' ground resolution."""
     known = model.facts.get("ground_resolution")
@@ -110,28 +119,39 @@ def _trained_resolution(model: AutoSam) -> tuple[float, float] | None:
 
 
 def tile_probabilities(
-    model: TileModel, tiles: Sequence[np.ndarray], *, dihedral: bool
+    model: TileModel,
+    tiles: Sequence[np.ndarray],
+    *,
+    dihedral: bool,
+    scales: TileScales | None = None,
 ) -> list[np.ndarray | str]:
     """Mask tiles together; where that fails, each alone, so that one tile costs no other.
 
     Args:
         model: What masks them.
         tiles: (height, width, 3) uint8.
-        dihedral: Mean over the tile turned and mirrored in all eight ways.
+        dihedral: Mean over what the model is shown turned and mirrored in all eight ways.
+        scales: At which it is shown the tiles, in the mean; None for as they are.
 
     Returns:
         For each tile (height, width) float32 in 0..1, or what went wrong with it.
     """
+    once = functools.partial(_checked, model)
+    seen = functools.partial(_dihedral_mean, once) if dihedral else once
     try:
-        return [*_checked(model, tiles, dihedral=dihedral)]
+        return [*(seen(tiles) if scales is None else scales.mean(seen, tiles))]
     except MODEL_FAILURES as error:
         if len(tiles) == 1:
             return [" ".join(str(error).split()) or type(error).__name__]
-    return [one for tile in tiles for one in tile_probabilities(model, [tile], dihedral=dihedral)]
+    return [
+        one
+        for tile in tiles
+        for one in tile_probabilities(model, [tile], dihedral=dihedral, scales=scales)
+    ]
 
 
-def _checked(model: TileModel, tiles: Sequence[np.ndarray], *, dihedral: bool) -> list[np.ndarray]:
-    found = _dihedral_mean(model, tiles) if dihedral else model(tiles)
+def _checked(model: TileModel, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+    found = model(tiles)
     for tile, probability in zip(tiles, found, strict=True):
         if probability.shape != tile.shape[:2] or not np.isfinite(probability).all():
             raise ModelError(
@@ -141,11 +161,11 @@ def _checked(model: TileModel, tiles: Sequence[np.ndarray], *, dihedral: bool) -
     return found
 
 
-def _dihedral_mean(model: TileModel, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _dihedral_mean(answer: Answer, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Summed in one order, view by view, so that equal tiles have equal means."""
     total = [np.zeros(tile.shape[:2], np.float32) for tile in tiles]
     for view in VIEWS:
-        turned = model([apply_view(tile, view) for tile in tiles])
+        turned = answer([apply_view(tile, view) for tile in tiles])
         for mean, probability in zip(total, turned, strict=True):
             mean += invert_view(probability, view)
     return [mean / np.float32(len(VIEWS)) for mean in total]

@@ -65,6 +65,9 @@ def find_centreline(water: np.ndarray, ground: Ground) -> Centreline | None:
     radii = np.concatenate([way[0].radii[:1], *(segment.radii[1:] for segment in way)])
     closed = way[0].start == way[-1].end
     width = 2 * float(np.median(radii))
+    whole = points
+    if not closed:
+        points = _cut_back(points, radii, water.shape, ground, most=width)
     main = smoothed(points, step=ground.pixel, scale=width, closed=closed)
     if len(main) < 2:
         return None
@@ -74,7 +77,7 @@ def find_centreline(water: np.ndarray, ground: Ground) -> Centreline | None:
         smoothed(one.points, step=ground.pixel, scale=one.width, closed=one.start == one.end)
         for one in rest
     )
-    reach = _reach(main, [way, rest], points=points)
+    reach = _reach(main, [way, rest], points=whole)
     return Centreline(
         main=main,
         branches=tuple(branch for branch in branches if len(branch) > 1),
@@ -181,6 +184,32 @@ def _furthest(links: list[Segment], ends: np.ndarray, count: int) -> tuple[int, 
         int(np.argmax(np.where(np.isfinite(away), away, -1))), away.shape
     )
     return int(sources[row]), int(candidates[column])
+
+
+def _cut_back(
+    points: np.ndarray, radii: np.ndarray, size: tuple[int, ...], ground: Ground, *, most: float
+) -> np.ndarray:
+    """Without the ends that lie nearer to the frame than to the banks, which are cut off beside them.
+
+    Water is thought to go straight out of the picture, so the middle of an oblique river bends there; drawn
+    out again it keeps its own direction.
+
+    Args:
+        points: (count, 2) metres.
+        radii: (count,) metres to the nearest bank.
+        size: (height, width) of the picture.
+        ground: Of the picture.
+        most: Metres that are cut off at most at an end.
+    """
+    pixels = ground.to_pixels(points)
+    away = np.minimum(pixels, np.array(size[::-1]) - pixels)
+    at_frame = away.min(axis=1) < 1
+    near = (away * ground.sides[::-1]).min(axis=1) < radii
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    head = int(np.argmin(near & (along < most))) if at_frame[0] else 0
+    tail = int(np.argmin((near & (along[-1] - along < most))[::-1])) if at_frame[-1] else 0
+    kept = points[head : len(points) - tail]
+    return kept if 2 * len(kept) > len(points) else points
 
 
 def _drawn_out(main: np.ndarray, water: np.ndarray, ground: Ground, *, span: float) -> np.ndarray:

@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from autosam.errors import ModelError, did_you_mean
 from autosam.models.contract import MaskNetwork, Need
+from autosam.models.frozen_sam import Sam
 from autosam.models.prompt_network import PromptNetwork
 from autosam.models.query_decoding import decode_prompts
-from autosam.models.sam import Sam
 from autosam.types import (
     Bands,
     ImageEmbedding,

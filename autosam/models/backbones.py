@@ -1,6 +1,7 @@
 """A timm name → a network that returns features at strides 4, 8 and 16, and nothing it does not need."""
 
 import difflib
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def build_backbone(
             f"{did_you_mean(name, near or choices)}"
         )
     options = _options(name, side)
-    indices = _indices_of_strides(name, side=side, options=options, choices=choices)
+    indices = _indices_of_strides(name, side=side, choices=tuple(choices))
     backbone: nn.Module = timm.create_model(name, out_indices=indices, **options)
     if weights:
         load_backbone_weights(backbone, name, weights)
@@ -109,14 +110,13 @@ def _options(name: str, side: int) -> dict[str, Any]:
     return options
 
 
-def _indices_of_strides(
-    name: str, *, side: int, options: dict[str, Any], choices: Sequence[str]
-) -> tuple[int, ...]:
-    """Run the network on the meta device, where it costs nothing, and see what its features are."""
+@functools.lru_cache(maxsize=64)  # it takes longer than to make the network
+def _indices_of_strides(name: str, *, side: int, choices: tuple[str, ...]) -> tuple[int, ...]:
+    """Run the network on the meta device, where it needs no memory, and see what its features are."""
     try:
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            probe: Any = timm.create_model(name, **options).eval()
+            probe: Any = timm.create_model(name, **_options(name, side)).eval()
             features = probe(torch.empty(1, 3, side, side))
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]

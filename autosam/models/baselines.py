@@ -13,45 +13,13 @@ from torch import Tensor, nn
 from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import ModelError
 from autosam.models.backbones import load_backbone_weights
-from autosam.models.contract import MaskNetwork, Need
+from autosam.models.pixel_network import PixelNetwork
 from autosam.models.prompt_network import PRESETS, input_affine
 from autosam.prompts.colour_rules import tune_hsv_range, water_by_colour
-from autosam.types import Bands, ImageEmbedding, MaskLogits, Pixels, Sample, SquarePrompt
+from autosam.types import MaskLogits, Pixels, Sample
 
 
-class _PixelNetwork(MaskNetwork):
-    """A network that looks at the picture alone, on a square of its own."""
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.side = self.low_side = self.prompt_side = side
-
-    @property
-    def training_needs(self) -> frozenset[Need]:
-        """The picture."""
-        return frozenset({"pixels"})
-
-    def forward(
-        self,
-        pixels: Pixels | None = None,
-        *,
-        image_embedding: ImageEmbedding | None = None,
-        prompt_pixels: Pixels | None = None,
-        prompt_bands: Bands | None = None,
-        prompts: Sequence[SquarePrompt] | None = None,
-    ) -> MaskLogits:
-        """Mask logits at the input's own resolution; embeddings, bands and prompts are ignored."""
-        if pixels is None:
-            raise ModelError(
-                f"pixels must be given to {self.method!r}, got None. It has no encoder to do without."
-            )
-        return self._logits(pixels)
-
-    def _logits(self, pixels: Pixels) -> MaskLogits:
-        raise AssertionError("every pixel network computes logits")
-
-
-class _TrainedFromPixels(_PixelNetwork):
+class _TrainedFromPixels(PixelNetwork):
     """An architecture of segmentation-models-pytorch on the backbone of a prompt network.
 
     Args:
@@ -120,7 +88,7 @@ class SegFormer(_TrainedFromPixels):
     architecture = staticmethod(smp.Segformer)
 
 
-class HsvThreshold(_PixelNetwork):
+class HsvThreshold(PixelNetwork):
     """Water is a range of hue, saturation and value, tuned on training masks.
 
     On real rivers it is a floor, not a method: on Elwha tiles, whose water is grey, every

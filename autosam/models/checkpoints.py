@@ -24,10 +24,11 @@ from autosam.models.autosam import PromptedSam
 from autosam.models.card import write_card
 from autosam.models.contract import MaskNetwork
 from autosam.models.embedded import embedded_folder
+from autosam.models.frozen_sam import Sam
 from autosam.models.gauges import Gauges
 from autosam.models.hub import HUB_ID, check_repository, hub_errors, upload
 from autosam.models.methods import build_network, has_sam
-from autosam.models.sam import Sam, load_sam, save_sam_hub
+from autosam.models.sam import load_sam, save_sam_hub
 from autosam.models.weight_files import read_weights
 
 FORMAT_VERSION = 1

@@ -15,16 +15,16 @@ from autosam.errors import CheckpointError, ConfigError, MissingPathError, Model
 from autosam.files import PathLike
 from autosam.models.checkpoints import Decision
 from autosam.models.compiled_graphs import Compiler, compile_graph, read_metadata
-from autosam.models.contract import MaskNetwork, Need
+from autosam.models.pixel_network import PixelNetwork
 from autosam.models.probability_graph import OWN_FORMAT, OWN_KEY
-from autosam.types import Bands, ImageEmbedding, MaskLogits, Pixels, SquarePrompt
+from autosam.types import ImageEmbedding, MaskLogits, Pixels, SquarePrompt
 
 SUFFIX = ".onnx"
 _CERTAIN = 1e-7
 """Nearest that a probability comes to 0 and 1, so that its logit is finite."""
 
 
-class ExportedNetwork(MaskNetwork):
+class ExportedNetwork(PixelNetwork):
     """The graph of a file under the contract of all methods; its logits are as large as the picture.
 
     Args:
@@ -45,9 +45,8 @@ class ExportedNetwork(MaskNetwork):
     def __init__(
         self, path: Path, *, method: str, side: int, temperature: float, compiler: Compiler
     ) -> None:
-        super().__init__()
+        super().__init__(side)
         self.method = method
-        self.side = self.low_side = self.prompt_side = side
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self._temperature = temperature
         self._name = str(path)
@@ -59,27 +58,18 @@ class ExportedNetwork(MaskNetwork):
         self.register_buffer("scale", std, persistent=False)
         self.register_buffer("shift", mean, persistent=False)
 
-    @property
-    def training_needs(self) -> frozenset[Need]:
-        """The picture."""
-        return frozenset({"pixels"})
-
-    def forward(
+    def _pixels_of(
         self,
-        pixels: Pixels | None = None,
-        *,
-        image_embedding: ImageEmbedding | None = None,
-        prompt_pixels: Pixels | None = None,
-        prompt_bands: Bands | None = None,
-        prompts: Sequence[SquarePrompt] | None = None,
-    ) -> MaskLogits:
-        """Mask logits of shape (batch, 1, side, side).
-
-        Raises:
-            ModelError: Clicks, boxes or an embedding are given, which the graph has no input for.
-        """
+        pixels: Pixels | None,
+        image_embedding: ImageEmbedding | None,
+        prompts: Sequence[SquarePrompt] | None,
+    ) -> Pixels:
+        """The pixels; the graph has no input for clicks, boxes or an embedding."""
         if pixels is None or image_embedding is not None or prompts is not None:
             self._refuse("be given pixels alone", "an image embedding or prompts")
+        return pixels
+
+    def _logits(self, pixels: Pixels) -> MaskLogits:
         image = (pixels * self.scale + self.shift).clamp(0, 1)
         probability = torch.from_numpy(self._graph(image.float().cpu().numpy()))
         logits = torch.logit(probability.clamp(_CERTAIN, 1 - _CERTAIN)) * self._temperature

@@ -8,8 +8,9 @@ from autosam.config import Config, GeometricSettings
 from autosam.models.autosam import GEOMETRIC_METHODS, TRAINED_PARTS, PromptedSam
 from autosam.models.baselines import HsvThreshold, SegFormer, UNet
 from autosam.models.contract import MaskNetwork
+from autosam.models.frozen_sam import Sam
 from autosam.models.prompt_network import build_prompt_network
-from autosam.models.sam import Sam, load_sam
+from autosam.models.sam import load_sam
 from autosam.prompts.coarse_rules import rule_bands
 from autosam.prompts.prompters import needs_coarse
 

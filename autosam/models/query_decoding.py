@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autosam.errors import ModelError
-from autosam.models.sam import Sam
+from autosam.models.frozen_sam import Sam
 from autosam.types import (
     PADDING_POINT,
     Fusion,

@@ -20,7 +20,7 @@ from autosam.inference.runtimes import (
 )
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
-from autosam.models.sam import Encode, Sam
+from autosam.models.frozen_sam import Encode, Sam
 from autosam.models.windowed_attention import encodes_in_strips
 from autosam.types import ImageEmbedding, Pixels
 

@@ -9,7 +9,8 @@ from autosam.data.manifests import read_split
 from autosam.data.splits import Split
 from autosam.errors import ConfigError, MissingPathError
 from autosam.files import PathLike
-from autosam.inference.segmenter import AutoSam, ModelMask
+from autosam.inference.coarse_models import ModelMask
+from autosam.inference.segmenter import AutoSam
 from autosam.models.methods import method_prompts
 from autosam.prompts.coarse_masks import CoarseMask, fit_coarse
 from autosam.prompts.coarse_rules import RULES
@@ -70,7 +71,7 @@ def _run_as_coarse(
             f"{seen[0]} among them: its prompts flatter. Train it on this run's split."
         )
     report = {"source": source, "method": model.config.method, "seen_by_coarse_run": len(seen)}
-    return ModelMask(model, name=f"own model {model.config.method}"), report
+    return ModelMask(model), report
 
 
 def load_coarse_run(source: PathLike, *, token: str | None = None) -> AutoSam:

@@ -20,8 +20,9 @@ from autosam.embeddings import (
 )
 from autosam.errors import ConfigError
 from autosam.inference.devices import choose_device
+from autosam.models.frozen_sam import Sam
 from autosam.models.methods import has_frozen_encoder
-from autosam.models.sam import Sam, load_sam
+from autosam.models.sam import load_sam
 from autosam.types import ImageEmbedding
 
 Say = Callable[[str], None]

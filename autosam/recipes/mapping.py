@@ -24,12 +24,15 @@ from autosam.maps.rasters import open_raster
 from autosam.maps.settings import MapSettings
 from autosam.maps.stac import StacRaster
 from autosam.maps.stac_items import StacMask, write_stac
-from autosam.recipes.prompting import prompted_model
 from autosam.recipes.raster_sources import RasterPair, pair_rasters
 
 _NO_CRS = (
     "raster must have a coordinate system for polygons in GeoJSON, which is in degrees, got one without "
     "({}). Write .gpkg, or georeference it first."
+)
+_NO_NAME = (
+    "runtime must be for a model that is named, got {!r} for an object. "
+    "Give it to AutoSam.from_pretrained."
 )
 
 
@@ -100,6 +103,7 @@ def map_rasters(
     engine: str = "local",
     workers: int | None = None,
     device: str | None = None,
+    runtime: str | None = None,
     token: str | None = None,
     say: Callable[[str], None] = print,
 ) -> list[MapOutcome]:
@@ -118,6 +122,7 @@ def map_rasters(
         workers: Of the engine; None for one on each GPU, or on each machine. One local worker is this
             process.
         device: As for `AutoSam`.
+        runtime: As for `AutoSam.from_pretrained`, for a model that is named; masks say which it was.
         token: For a private model.
         say: Told what became of each raster, as soon as it is known.
 
@@ -126,20 +131,27 @@ def map_rasters(
 
     Raises:
         ConfigError: A source is empty, the model cannot mask rasters, or workers would have to load a model
-            that has no name.
+            that has no name, or let a runtime encode for it.
         EngineError: Workers cannot start.
         MissingPackageError: Ray is not installed.
         OutputError: `output` is a file, two rasters would share a mask, or a mask would fall on a raster.
     """
     pairs = pair_rasters(source, output, asset=asset)
     check_engine(engine, workers)
+    given = (
+        ModelSource(model=model, device=device, token=token, runtime=runtime)
+        if isinstance(model, str)
+        else model
+    )
+    named = given if isinstance(given, ModelSource) else None
+    if named is None and runtime is not None:
+        raise ConfigError(_NO_NAME.format(runtime))
     told = _Told(say if speaks_for_all(engine) else lambda line: None)
     for pair in pairs if with_crs else []:
         if not _may_have_crs(pair.source):
             told.add(pair, _outcome(pair, ConfigError(_NO_CRS.format(pair.source))))
     left = [pair for pair in pairs if pair.source not in told.outcomes]
     settings = settings or MapSettings()
-    named = ModelSource(model=model, device=device, token=token) if isinstance(model, str) else None
     elsewhere = not dry_run and needs_processes(engine, named, workers)
     if elsewhere and named is not None:
         order = MapOrder(
@@ -150,12 +162,7 @@ def map_rasters(
         )
         mask_with_engine(engine, named, order, workers=workers)
     elif left:
-        loaded = (
-            prompted_model(model, None, device=device, token=token)
-            if isinstance(model, str)
-            else model
-        )
-        tile_model = as_tile_model(loaded)
+        tile_model = given.load() if isinstance(given, ModelSource) else as_tile_model(given)
         for pair in left:
             if dry_run:
                 told.add(pair, _planned(tile_model, pair, settings))
@@ -242,8 +249,9 @@ def write_items(outcomes: Sequence[MapOutcome]) -> Path | None:
 def _expected(plan: RasterPlan) -> str:
     notes = "".join(f" ({note})" for note in plan.notes)
     skipped = f"about {plan.skipped}" if plan.skipped else "none"
+    looks = f", each looked at {plan.looks} times" if plan.looks > 1 else ""
     return (
-        f"{plan.tiles} tiles, {skipped} of them without data; about "
+        f"{plan.tiles} tiles{looks}, {skipped} of them without data; about "
         f"{plan.peak_bytes / 1e9:.1f} GB of memory, at most {plan.disk_bytes / 1e6:.1f} MB on disk, "
         f"about {_duration(plan.seconds)}{notes}"
     )

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from autosam.config import Config, dump_config, load_config
+from autosam.config import Config
 from autosam.data.bands import band_statistics
 from autosam.data.label_noise import add_label_noise
-from autosam.data.sources import OpenedData, make_split, open_data
-from autosam.data.splits import Split, add_hashes, check_split, leak_report, read_split, write_split
-from autosam.errors import AutoSamError, ConfigError, OutputError, TrainingError
-from autosam.files import PathLike, write_json, write_text
+from autosam.data.sources import OpenedData, open_data
+from autosam.data.splits import Split, leak_report
+from autosam.errors import AutoSamError, ConfigError
+from autosam.files import PathLike
 from autosam.inference.devices import choose_device
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
@@ -46,6 +46,7 @@ from autosam.recipes.encoding import (
 )
 from autosam.recipes.environment import environment, hardware
 from autosam.recipes.gauging import fit_gauges
+from autosam.recipes.run_folders import claim, settle_split
 from autosam.recipes.validating import Validation
 from autosam.training.batches import TrainingItems
 from autosam.training.loop import FitResult, fit
@@ -130,7 +131,7 @@ def train_run(
     """
     directory = Path(directory)
     with main_process_first():
-        _claim(directory, config, resume=resume, replace=replace)
+        claim(directory, config, resume=resume, replace=replace)
     try:
         return _train_claimed(config, directory, resume=resume, token=token, say=say)
     except AutoSamError:
@@ -145,7 +146,7 @@ def _train_claimed(
     start, device = time.perf_counter(), choose_device(None)
     with main_process_first():
         data = open_data(config.data, token=token, bands=bands_needed(config))
-        split = _settle_split(config, data, directory)
+        split = settle_split(config, data, directory)
         say(_split_sentence(split))
         encoded = _encode(config, data, split, device, token, say)
     network = build_network(config, encoder=encoded is None, token=token)
@@ -159,7 +160,7 @@ def _train_claimed(
     fitted = _fit(network, training, judge, encoded, config, directory, resume=resume)
     network.to(device)
     model.decision, scores = judge.decide()
-    model.gauges = fit_gauges(model, training, validation, scores, encoded)
+    model.gauges = fit_gauges(model, training, judge.samples, scores, encoded)
     run = TrainedRun(
         directory=directory,
         validation_iou=float(np.mean(scores)),
@@ -202,68 +203,6 @@ def _set_band_statistics(network: MaskNetwork, training: Sequence[Sample]) -> No
     if isinstance(network, PromptedSam) and network.prompter is not None and network.bands:
         mean, std = band_statistics(training, network.bands)
         network.prompter.set_band_statistics(mean.tolist(), std.tolist())
-
-
-def _claim(directory: Path, config: Config, *, resume: bool, replace: bool) -> None:
-    """Make the folder this run's own, or make sure that it is."""
-    written = directory / "config.yaml"
-    if directory.exists() and not directory.is_dir():
-        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
-    if resume:
-        if not written.is_file():
-            raise TrainingError(
-                f"--resume must find a run, got no config.yaml in {directory}. Train without --resume."
-            )
-        _check_same_config(load_config(written), config, directory)
-        return
-    if not is_main_process():
-        return
-    if replace and written.is_file():
-        shutil.rmtree(directory)
-    if directory.is_dir() and any(directory.iterdir()):
-        raise OutputError(
-            f"output must be a new or empty folder, got {directory}. "
-            "Choose another with -o, or go on with --resume."
-        )
-    write_json(directory / "environment.json", environment())
-    write_text(written, dump_config(config))
-
-
-def _check_same_config(before: Config, now: Config, directory: Path) -> None:
-    """All but the time limit must be as it was, or the end would not be the same."""
-    old, new = _flat(before.to_dict()), _flat(now.to_dict())
-    changed = sorted(key for key in old if old[key] != new.get(key) and key != "train.time_limit")
-    if changed:
-        key = changed[0]
-        raise TrainingError(
-            f"--resume must use the run's own configuration, got {key}={new.get(key)!r} where {directory} "
-            f"has {old[key]!r}. Resume with {directory / 'config.yaml'}."
-        )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _settle_split(config: Config, data: OpenedData, directory: Path) -> Split:
-    """The run's split: as it was written, as it was given, or made now and written down."""
-    path = directory / "split.json"
-    given = Path(config.data.manifest) if config.data.manifest else None
-    if path.is_file() or given is not None:
-        split = read_split(path if path.is_file() else given or path)
-        check_split(split, data.samples)
-    else:
-        split = make_split(config.data, data, seed=config.seed)
-        split = add_hashes(split, data.samples.select(split.names))
-    if not path.is_file() and is_main_process():
-        write_split(path, split)
-    return split
 
 
 def _split_sentence(split: Split) -> str:

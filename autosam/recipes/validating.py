@@ -1,6 +1,7 @@
 """Validation: the score that chooses the checkpoint, and the temperature and threshold that follow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 
@@ -18,6 +19,43 @@ MEMORY_BYTES = 2**30
 """Pictures kept from one epoch to the next, for they are looked at after every one."""
 
 
+class KeptSamples(Sequence[Sample]):
+    """Samples that are decoded once, as far as they fit in memory; the others each time.
+
+    Args:
+        samples: Which decode when they are asked for.
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self._kept: dict[int, Sample] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """One sample, or some in a list."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if index not in self._kept:
+            sample = self._samples[index]
+            size = sample.image.nbytes + 2 * sample.image.nbytes // 3
+            size += sum(band.nbytes for band in sample.bands.values())
+            if self._kept_bytes + size > MEMORY_BYTES:
+                return sample
+            self._kept[index] = sample
+            self._kept_bytes += size
+        return self._kept[index]
+
+
 class Validation:
     """Mean per-image IoU at native size, at a probability of one half, prompted as at inference.
 
@@ -30,16 +68,14 @@ class Validation:
     def __init__(
         self, model: AutoSam, samples: Sequence[Sample], encoded: EncodedImages | None
     ) -> None:
-        self._model, self._samples, self._encoded = model, samples, encoded
-        self._kept: dict[int, Sample] = {}
-        self._kept_bytes = 0
+        self._model, self._encoded = model, encoded
+        self.samples = KeptSamples(samples)
         self._prompts: dict[int, Prompt | None] = {}
 
     def __call__(self, network: MaskNetwork) -> dict[str, float]:
         """The score of a network, which is the model's own."""
         scores = []
-        for index in range(len(self._samples)):
-            sample = self._sample(index)
+        for index, sample in enumerate(self.samples):
             water = self._logits(index, sample) > 0
             scores.append(mask_iou(water, _labelled(sample), valid=sample.valid))
         return {"iou": float(np.mean(scores))}
@@ -48,16 +84,14 @@ class Validation:
         """Choose temperature and threshold; the scores are each picture's IoU with them."""
         self._model.network.eval()
         histogram = LogitHistogram()
-        for index in range(len(self._samples)):
-            sample = self._sample(index)
+        for index, sample in enumerate(self.samples):
             logits = self._logits(index, sample)
             histogram.add(logits, truth=_labelled(sample), valid=sample.valid)
         temperature = histogram.temperature()
         threshold, _ = histogram.threshold(temperature=temperature)
         boundary = temperature * float(np.log(threshold / (1 - threshold)))
         scores = []
-        for index in range(len(self._samples)):
-            sample = self._sample(index)
+        for index, sample in enumerate(self.samples):
             water = self._logits(index, sample) >= boundary
             scores.append(mask_iou(water, _labelled(sample), valid=sample.valid))
         return Decision(temperature=temperature, threshold=threshold), scores
@@ -76,17 +110,6 @@ class Validation:
             .numpy()
         )
         return logits
-
-    def _sample(self, index: int) -> Sample:
-        if index not in self._kept:
-            sample = self._samples[index]
-            size = sample.image.nbytes + 2 * sample.image.nbytes // 3
-            size += sum(band.nbytes for band in sample.bands.values())
-            if self._kept_bytes + size > MEMORY_BYTES:
-                return sample
-            self._kept[index] = sample
-            self._kept_bytes += size
-        return self._kept[index]
 
 
 def _labelled(sample: Sample) -> np.ndarray:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from autosam.errors import AutoSamError
 from autosam.files import write_json
-from benchmarks.scoreboard.board import Budget, cells_of, gather, prepare, run_all
+from benchmarks.scoreboard.board import Budget, cells_of, gather, prepare, run_all, strata_of_test
 from benchmarks.scoreboard.methods import choose_methods, foreign_method
 from benchmarks.scoreboard.suites import NAMES, Suite, SuiteChoice, open_suite
 
@@ -124,10 +124,10 @@ def main() -> None:
         print(
             f"{len(cells)} cells: {len(methods)} methods, {len(suite.folds)} folds, {budget.seeds} seeds."
         )
-        each = len(cells) // budget.seeds
+        each, kinds = len(cells) // budget.seeds, strata_of_test(suite)
         for first in range(0, len(cells), each):
             run_all(cells[first : first + each], out, budget)
-            write_json(results, gather(suite, cells, out, budget))
+            write_json(results, gather(suite, cells, out, budget, kinds))
     except AutoSamError as error:
         sys.exit(f"{error}")
     print(

@@ -27,6 +27,9 @@ SIDE = 512
 LEAST_LABELLED = 0.1
 """Of a crop: with less, it teaches nothing."""
 
+DRY_WEIGHT = 2.0
+"""Of a scene without water against one with: most ground is dry, most training pictures are not."""
+
 
 def write_crops(
     scenes: Sequence[Scene], folder: Path, count: int, *, seed: int, unchanged: float
@@ -34,7 +37,7 @@ def write_crops(
     """Draw crops into folder/images, masks and valid; their names.
 
     Args:
-        scenes: Labelled ones are used; groups are drawn by the root of their size.
+        scenes: Labelled ones are used; groups are drawn by the root of their size, dry scenes twice as often.
         folder: Made if it is not there.
         count: How many.
         seed: Of all.
@@ -45,6 +48,7 @@ def write_crops(
     labelled = [scene for scene in scenes if scene.valid.any()]
     groups = [scene.name.split("/")[0] for scene in labelled]
     weights = np.array([groups.count(group) ** -0.5 for group in groups])
+    weights *= np.where([scene.water.any() for scene in labelled], 1, DRY_WEIGHT)
     generator, names = np.random.default_rng([seed, 1]), []
     for number in track(range(count), description="Crops"):
         crop, name = None, ""

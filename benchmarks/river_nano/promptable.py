@@ -1,15 +1,13 @@
 """Stage one: a small promptable SAM, trained on objects of all kinds.
 
 Masks with much wrong and boxes first, for they teach the decoder to read a dense prompt; clicks after, and
-clicks on top of the last mask. One dense loss says to the encoder what water is. At last the decoder goes on
-alone behind kept embeddings, three times as fast. Killed runs go on.
+clicks on top of the last mask. One dense loss says to the encoder what water is. Killed runs go on. `refine`
+then trains the decoder further, behind kept embeddings, three times as fast.
 
 Run:    python -m benchmarks.river_nano.promptable --data FOLDER --out runs/river_nano [--minutes 55]
 """
 
 import argparse
-import dataclasses
-import itertools
 import json
 import math
 import time
@@ -201,7 +199,7 @@ class Pretraining:
             ],
             weight_decay=self.settings["weight_decay"],
         )
-        self.step, self.seconds, self.refined, self.history = 0, 0.0, 0, []
+        self.step, self.seconds, self.history = 0, 0.0, []
         if (out / "state.pt").is_file():
             self._load()
 
@@ -252,43 +250,6 @@ class Pretraining:
                 last_saved = time.monotonic()
         self.save()
 
-    def refine(self, minutes: float) -> None:
-        """Train prompt encoder and decoder alone, on batches that are encoded once."""
-        kept = self._kept()
-        trained = [*self.sam.prompt_encoder.parameters(), *self.sam.mask_decoder.parameters()]
-        trained = [parameter for parameter in trained if parameter.requires_grad]
-        settings = self.settings["refine"]
-        optimiser = torch.optim.AdamW(trained, weight_decay=self.settings["weight_decay"])
-        start, step = time.monotonic(), 0
-        order = torch.Generator().manual_seed(self.recipe["seed"])
-        while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
-            embedding, batch = kept[int(torch.randint(len(kept), (), generator=order))]
-            rate = min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * progress))
-            for group in optimiser.param_groups:
-                group["lr"] = settings["learning_rate"] * rate
-            generator = torch.Generator().manual_seed(10_000_000 + step)
-            loss = interactive_loss(self.sam, embedding.float(), batch, generator, progress=1.0)
-            descend(optimiser, loss)
-            step += 1
-            if step % 20 == 0:
-                row = {"refined": step, "prompted": round(loss.item(), 4)}
-                self.history.append(row)
-                print(json.dumps(row), flush=True)
-        self.refined = step
-        write_json(self.out / "history.json", self.history)
-
-    @torch.no_grad()
-    def _kept(self) -> list[tuple[Tensor, ObjectBatch]]:
-        """Batches of every side with their embeddings, in half precision."""
-        self.sam.eval()
-        kept = []
-        for stage in self.settings["refine"]["stages"]:
-            batches = self.batches(stage)
-            for batch in itertools.islice(batches, stage["batches"]):
-                embedding = self.sam.embed(batch.pixels).half()
-                kept.append((embedding, dataclasses.replace(batch, pixels=torch.empty(0))))
-        return kept
-
     def _train_step(self, batch: ObjectBatch, progress: float) -> dict[str, float]:
         warm = min(1.0, (self.step + 1) / 50)
         rate = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
@@ -318,17 +279,14 @@ def main() -> None:
     )
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--minutes", type=float, help="of training; the recipe's by default")
-    parser.add_argument("--refine-minutes", type=float, help="of the decoder alone")
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
     run = Pretraining(recipe, arguments.data, arguments.out)
     run.run(arguments.minutes or recipe["promptable"]["minutes"])
-    run.refine(arguments.refine_minutes or recipe["promptable"]["refine"]["minutes"])
     save_small_sam(run.sam, arguments.out / "sam")
     save_trunk(run.sam, arguments.out / "trunk.safetensors")
     report = {
         "question": "promptable pre-training", "steps": run.step, "seconds": round(run.seconds),
-        "refined_steps": run.refined,
         "scenes": len(run.scenes), "recipe": recipe, "environment": environment(),
     }  # fmt: skip
     write_json(arguments.out / "promptable.json", report)

@@ -31,6 +31,8 @@ FOLDER = EMBEDDED_FOLDERS[RIVER_NANO]
 SCENES = Path(__file__).parents[2] / "tests" / "river_scenes"
 GROUND_RESOLUTION = {"low": 0.05, "high": 2.0}
 """Metres per pixel of the pictures that trained it, at SAM's side."""
+STAGE_ONE = ("steps", "seconds", "refined_steps", "refined_seconds", "scenes")
+"""What is told of how its SAM was trained."""
 
 
 def ship_weights(run: Path, sam: Path, folder: Path) -> None:
@@ -58,15 +60,25 @@ def shipped_description(run: Path, stage_one: Mapping[str, Any]) -> dict[str, An
     config["cache"]["directory"] = ""
     config["data"]["manifest"] = ""
     config["data"]["source"] = [Path(source).name for source in config["data"]["source"]]
+    facts = description["facts"]
+    for key, value in trained_before(config["start"]).items():
+        facts[key] += value
+    config["start"] = ""
     description["sam"] = {**description["sam"], "name": RIVER_NANO, "bundled": True}
-    description["facts"] |= {
+    facts |= {
         "ground_resolution": GROUND_RESOLUTION,
-        "promptable": {
-            key: stage_one[key] for key in ("steps", "refined_steps", "seconds", "scenes")
-        },
-        "environment": {**description["facts"]["environment"], "commit": None},
+        "promptable": {key: stage_one[key] for key in STAGE_ONE},
+        "environment": {**facts["environment"], "commit": None},
     }
     return description
+
+
+def trained_before(start: str) -> dict[str, float]:
+    """What the prompt network had behind it where it did not begin anew: steps and seconds are added up."""
+    if not start:
+        return {}
+    facts = json.loads((Path(start) / "config.json").read_text())["facts"]
+    return {key: facts[key] for key in ("steps", "epochs", "training_seconds")}
 
 
 def licences(data: Path, recipe: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -96,6 +108,7 @@ def card(
         table=_table(report),
         calibration=f"{report['models'][RIVER_NANO]['calibration_error']:.3f}",
         sam_minutes=round(stage["seconds"] / 60),
+        refined_minutes=round(stage["refined_seconds"] / 60),
         sam_steps=stage["steps"],
         refined_steps=stage["refined_steps"],
         clicks=_click_table(clicks),

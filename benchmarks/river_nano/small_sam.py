@@ -1,6 +1,7 @@
 """The small SAM while it trains: any side, batch normalisations still there, a dense head for water."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,20 @@ class SmallSam(nn.Module):
     Args:
         backbone: timm's name, of EfficientNet-Lite0, which starts from ImageNet.
         channels: Of the image embedding.
+        folded: Without the encoder's batch normalisations, as it is written; then it starts at random.
     """
 
-    def __init__(self, backbone: str, *, channels: int) -> None:
+    def __init__(self, backbone: str, *, channels: int, folded: bool = False) -> None:
         super().__init__()
-        self.config = small_config(backbone, channels=channels)
+        self.config, self.folded = small_config(backbone, channels=channels), folded
         model = SamModel(SamConfig.from_dict(self.config))
         self.image_encoder = ConvolutionalEncoder(
-            backbone, channels=channels, trainable_norms=True
+            backbone, channels=channels, trainable_norms=not folded
         ).to(memory_format=torch.channels_last)
-        known = self.image_encoder.trunk.state_dict()
-        weights = {key: value for key, value in lite0_weights().items() if key in known}
-        self.image_encoder.trunk.load_state_dict(weights)
+        if not folded:
+            known = self.image_encoder.trunk.state_dict()
+            weights = {key: value for key, value in lite0_weights().items() if key in known}
+            self.image_encoder.trunk.load_state_dict(weights)
         self.shared_image_embedding = model.shared_image_embedding
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
@@ -151,6 +154,23 @@ class SmallSam(nn.Module):
         return embedded.permute(2, 0, 1)[None]
 
 
+def load_small_sam(folder: Path) -> SmallSam:
+    """What `save_small_sam` wrote, in float32; the dense head for water, which is not written, is new."""
+    vision = json.loads((folder / "config.json").read_text())["vision_config"]
+    sam = SmallSam(vision["backbone"], channels=vision["output_channels"], folded=True)
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    state["prompt_encoder.shared_embedding.positional_embedding"] = state[POSITIONAL_KEY]
+    names = {"vision_encoder": "image_encoder"}
+    renamed = {}
+    for key, value in state.items():
+        part, _, rest = key.partition(".")
+        renamed[f"{names.get(part, part)}.{rest}"] = value.float()
+    missing, unexpected = sam.load_state_dict(renamed, strict=False)
+    if unexpected or any(not key.startswith("water_head.") for key in missing):
+        raise ValueError(f"{folder} is no small SAM: {missing} missing, {unexpected} unknown.")
+    return sam
+
+
 def save_trunk(sam: SmallSam, path: Path) -> None:
     """Write the encoder's trunk keyed as timm's classifier, for a prompt network to begin with."""
     state = {**lite0_weights(), **sam.image_encoder.trunk.state_dict()}
@@ -181,7 +201,7 @@ def _start_visibly(module: nn.Module) -> None:
 def save_small_sam(sam: SmallSam, folder: Path) -> None:
     """Write config.json and model.safetensors, float16, normalisations folded, as `load_sam` reads them."""
     parts = {
-        "vision_encoder": sam.image_encoder.folded(),
+        "vision_encoder": sam.image_encoder if sam.folded else sam.image_encoder.folded(),
         "prompt_encoder": sam.prompt_encoder,
         "mask_decoder": sam.mask_decoder,
     }

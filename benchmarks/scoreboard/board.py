@@ -123,11 +123,29 @@ def _in_own_process(cell: Cell, out: Path, *, minutes: float) -> dict[str, Any]:
     return record
 
 
-def gather(suite: Suite, cells: Sequence[Cell], out: Path, budget: Budget) -> dict[str, Any]:
-    """One result of all cells that were begun, as it is committed; every row is kept."""
-    records = [record for cell in cells if (record := read_record(cell.folder(out))) is not None]
+def strata_of_test(suite: Suite) -> dict[str, dict[str, str]]:
+    """What kind of picture each test picture of any fold is; every one is read."""
     test = dict.fromkeys(name for fold in suite.folds for name in fold.split.test)
-    samples = open_data(suite.data).samples.select(test)
+    return strata(open_data(suite.data).samples.select(test))
+
+
+def gather(
+    suite: Suite,
+    cells: Sequence[Cell],
+    out: Path,
+    budget: Budget,
+    kinds: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """One result of all cells that were begun, as it is committed; every row is kept.
+
+    Args:
+        suite: What was run.
+        cells: All that were wanted.
+        out: Folder of all cells.
+        budget: Of every cell.
+        kinds: From `strata_of_test`.
+    """
+    records = [record for cell in cells if (record := read_record(cell.folder(out))) is not None]
     return {
         "question": "scoreboard",
         "version": RESULT_VERSION,
@@ -137,8 +155,8 @@ def gather(suite: Suite, cells: Sequence[Cell], out: Path, budget: Budget) -> di
         "sam": suite.sam if suite.sam in ("nano", "river-nano", "base") else Path(suite.sam).name,
         "budget": dataclasses.asdict(budget),
         "wanted": len(cells),
-        "blocks": {name: suite.block_of(name) for name in test},
-        "strata": strata(samples),
+        "blocks": {name: suite.block_of(name) for name in kinds},
+        "strata": {name: dict(kind) for name, kind in kinds.items()},
         "score_names": list(SCORES),
         "cells": [compact(record) for record in records],
         "environment": environment(),

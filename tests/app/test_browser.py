@@ -48,7 +48,7 @@ def address(tiny_model, tmp_path):
     assert not folder.exists()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     from playwright.sync_api import sync_playwright
 

@@ -15,13 +15,14 @@ from autosam.data.splits import leak_report
 from autosam.errors import ConfigError, DataError
 from autosam.files import write_json
 from autosam.types import Sample
-from benchmarks import tables
+from benchmarks import gallery, tables
 from benchmarks.scoreboard.board import (
     Budget,
     cells_of,
     gather,
     prepare,
     run_all,
+    strata_of_test,
 )
 from benchmarks.scoreboard.cells import run_cell
 from benchmarks.scoreboard.flattering import column_f1, whole_pixel_dice
@@ -66,9 +67,14 @@ def board(tmp_path_factory, tiny_sam_folder):
     return suite, cells, out
 
 
-def test_a_whole_table_is_recomputed_from_the_masks_alone(board):
+@pytest.fixture(scope="module")
+def result(board):
     suite, cells, out = board
-    result = gather(suite, cells, out, BUDGET)
+    return gather(suite, cells, out, BUDGET, strata_of_test(suite))
+
+
+def test_a_whole_table_is_recomputed_from_the_masks_alone(board, result):
+    suite, cells, out = board
     samples = {s.name: s for s in open_data(suite.data).samples}
     for line in lines_of(result):
         folder = next(c for c in cells if c.method.name == line.method).folder(out)
@@ -84,9 +90,8 @@ def test_a_whole_table_is_recomputed_from_the_masks_alone(board):
         assert found.count == len(scores) > 0
 
 
-def test_every_method_and_source_is_a_row_and_the_oracle_is_called_one(board):
-    suite, cells, out = board
-    lines = lines_of(gather(suite, cells, out, BUDGET))
+def test_every_method_and_source_is_a_row_and_the_oracle_is_called_one(result):
+    lines = lines_of(result)
     labels = [line.label for line in lines]
     assert {*METHODS, "Bright"} - {"decoder-points"} <= {*labels}
     sources = {line.source for line in lines if line.method == "decoder-points"}
@@ -94,12 +99,12 @@ def test_every_method_and_source_is_a_row_and_the_oracle_is_called_one(board):
     assert [line.label for line in lines if line.is_oracle] == ["decoder-points, *oracle*"]
 
 
-def test_a_result_holds_no_path_of_a_machine_and_no_number_that_is_not_finite(board, tmp_path):
-    suite, cells, out = board
-    result = gather(suite, cells, out, BUDGET)
+def test_a_result_holds_no_path_of_a_machine_and_no_number_that_is_not_finite(
+    board, result, tmp_path
+):
     write_json(tmp_path / "result.json", result)
     text = (tmp_path / "result.json").read_text()
-    assert str(out) not in text
+    assert str(board[2]) not in text
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
 
 
@@ -123,7 +128,7 @@ def test_what_was_done_is_kept_and_what_fails_is_a_row(board, monkeypatch):
     assert [line.rpartition(": ")[2] for line in said[:2]] == ["kept", "kept"]
     assert "FAILED" in said[2]
     assert "must give (height, width)" in said[2]
-    result = gather(suite, [*cells, *more], out, BUDGET)
+    result = gather(suite, [*cells, *more], out, BUDGET, strata_of_test(suite))
     failed = next(line for line in lines_of(result) if line.method == "OutOfRange")
     assert (failed.done, failed.failed) == (0, 1)
     assert "OutOfRange, seed 0: ValueError" in tables.failures(result)
@@ -151,10 +156,9 @@ def test_a_folder_of_another_run_is_refused(board):
         prepare(changed, out, resume=True)
 
 
-def test_tables_and_figures_are_made_from_the_file_alone(board, tmp_path, monkeypatch):
-    suite, cells, out = board
+def test_tables_and_figures_are_made_from_the_file_alone(result, tmp_path, monkeypatch):
     path = tmp_path / "board.json"
-    write_json(path, gather(suite, cells, out, BUDGET))
+    write_json(path, result)
     monkeypatch.setattr(sys, "argv", ["tables", str(path), "-o", str(tmp_path / "tables")])
     said = []
     tables.main(said.append)
@@ -366,3 +370,28 @@ def test_names_are_unique_and_every_study_has_rows():
     assert [m.name for m in choose_methods(["autosam@*"])] == [
         "autosam@5%", "autosam@10%", "autosam@25%", "autosam@50%",
     ]  # fmt: skip
+
+
+def test_masks_that_agree_against_their_label_come_first_in_the_gallery():
+    water = np.zeros((8, 8), bool)
+    water[:4] = True
+    image = np.full((8, 8, 3), 90, np.uint8)
+    agreeing, other = np.roll(water, 4, axis=0), np.eye(8, dtype=bool)
+
+    def shown(label, *masks):
+        return gallery.contradiction(Sample(name="a", image=image, mask=label), masks)
+
+    against = shown(water, agreeing, agreeing)
+    assert (against.iou, against.agreement, against.weight) == (0, 1, 1)
+    assert shown(agreeing, agreeing, agreeing).weight == 0
+    assert shown(water, agreeing, other, agreeing).weight < against.weight
+    assert shown(water, agreeing) is None
+    assert gallery.sheet([against]).ndim == 3
+
+
+def test_the_gallery_finds_the_masks_that_a_run_kept(board):
+    suite, _, out = board
+    name = suite.folds[0].split.test[0]
+    found = gallery.masks_of(out / suite.name / "scenes", ["autosam", "otsu"], name)
+    assert len(found) == 2
+    assert found[0].shape == open_data(suite.data).samples.select([name])[0].size

@@ -18,6 +18,12 @@ SIDE = 128
 SEEDS = range(12)
 
 
+@pytest.fixture(autouse=True)
+def _drawn_anew(monkeypatch):
+    """Elsewhere a dataset's scenes are kept for the tests to come."""
+    monkeypatch.setattr("autosam.data.synthetic.make_scene", make_scene)
+
+
 def digest(*, seed: int, side: int = 96) -> str:
     scene = make_scene(seed, side=side)
     assert scene.mask is not None

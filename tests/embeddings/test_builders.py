@@ -1,16 +1,21 @@
 """Real processes that are killed, and real processes that build at once."""
 
-import json
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from other_processes import (
+    SHAPE,
+    Encoder,
+    build,
+    build_together,
+    build_with_deaths,
+    claim_and_sleep,
+    samples_of,
+)
 
 from autosam.embeddings import (
     EmbeddingCache,
@@ -24,61 +29,6 @@ from autosam.embeddings.claims import Claims
 from autosam.errors import CacheError
 from autosam.types import Sample
 
-COMMON = """
-import json, os, random, signal, sys, time
-import numpy as np, torch
-from torch.nn import functional
-from autosam.embeddings import EmbeddingCache, fill_cache, writer
-from autosam.embeddings.claims import Claims
-from autosam.types import Sample
-
-torch.set_num_threads(1)
-writer.SHARD_RECORDS = 3
-
-class Encoder:
-    side, encoder_fingerprint, encoded = 64, "f" * 64, 0
-
-    def embed(self, pixels):
-        time.sleep(seconds * len(pixels))
-        self.encoded += len(pixels)
-        return functional.adaptive_avg_pool2d(pixels, 32).repeat(1, 8, 1, 1)
-
-def samples(count):
-    generator = np.random.default_rng(0)
-    pictures = generator.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    return [Sample(name=f"scene_{n}", image=picture) for n, picture in enumerate(pictures)]
-
-def build(count, views=(0,)):
-    cache, encoder = EmbeddingCache(directory, shape=(24, 32, 32)), Encoder()
-    report = fill_cache(cache, samples(count), encoder, views=views, batch_size=2, progress=False)
-    return {"encoded": encoder.encoded, "written": report.written, "reused": report.reused}
-
-directory, seconds = sys.argv[1], float(sys.argv[2])
-"""
-
-
-def _script(body: str, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-c", COMMON + body, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-class Encoder:
-    side, encoder_fingerprint = 64, "f" * 64
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.encoded, self.seconds = 0, seconds
-
-    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.seconds * len(pixels))
-        self.encoded += len(pixels)
-        return functional.adaptive_avg_pool2d(pixels, 32).repeat(1, 8, 1, 1)
-
-
-def _samples(count: int) -> list[Sample]:
-    generator = np.random.default_rng(0)
-    pictures = generator.integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-    return [Sample(name=f"scene_{n}", image=picture) for n, picture in enumerate(pictures)]
-
 
 def _keys(samples: list[Sample], views=(0,)) -> list[str]:
     facts = {"encoder_fingerprint": "f" * 64, "side": 64}
@@ -86,25 +36,26 @@ def _keys(samples: list[Sample], views=(0,)) -> list[str]:
 
 
 def _open(directory: Path) -> EmbeddingCache:
-    return EmbeddingCache(directory, shape=(24, 32, 32))
+    return EmbeddingCache(directory, shape=SHAPE)
 
 
 def _assert_as_if_undisturbed(directory: Path, elsewhere: Path, count: int, views=(0,)) -> None:
-    samples = _samples(count)
+    samples = samples_of(count)
     fill_cache(_open(elsewhere), samples, Encoder(), views=views)
     keys = _keys(samples, views)
     assert torch.equal(_open(directory).read(keys), _open(elsewhere).read(keys))
 
 
-def test_after_a_kill_only_what_was_missing_is_encoded(tmp_path):
-    directory, samples = tmp_path / "cache", _samples(40)
-    process = _script("build(40)", directory, 0.03)
+def test_after_a_kill_only_what_was_missing_is_encoded(forking, tmp_path):
+    directory, samples = tmp_path / "cache", samples_of(40)
+    process = forking.Process(target=build, args=(directory, 40, 0.03))
+    process.start()
     deadline = time.monotonic() + 60
     while len(list(directory.glob("*/[!.]*.json"))) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    process.join()
     kept = 40 - len(_open(directory).missing(_keys(samples)))
     assert 9 <= kept < 40
     encoder = Encoder()
@@ -113,38 +64,25 @@ def test_after_a_kill_only_what_was_missing_is_encoded(tmp_path):
     _assert_as_if_undisturbed(directory, tmp_path / "undisturbed", 40)
 
 
-def test_kills_at_random_moments_lose_little_and_spoil_nothing(tmp_path):
-    body = """
-random.seed(7)
-for attempt in range(8):
-    child = os.fork()
-    if child == 0:
-        build(50, range(8))
-        os._exit(0)
-    time.sleep(random.uniform(0.05, 0.4))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-print(json.dumps(build(50, range(8))))
-"""
-    process = _script(body, tmp_path / "cache", 0.0005)
-    last = json.loads(process.communicate(timeout=120)[0])
+def test_kills_at_random_moments_lose_little_and_spoil_nothing(forking, tmp_path):
+    told = forking.Queue()
+    process = forking.Process(target=build_with_deaths, args=(tmp_path / "cache", 50, 0.0005, told))
+    process.start()
+    last = told.get(timeout=120)
+    process.join()
     assert last["written"] == last["encoded"] == 400 - last["reused"]
     _assert_as_if_undisturbed(tmp_path / "cache", tmp_path / "undisturbed", 50, range(8))
 
 
-def test_two_processes_share_the_work_and_both_find_all_of_it(tmp_path):
-    body = """
-print("ready", flush=True)
-while not os.path.exists(sys.argv[3]):
-    time.sleep(0.001)
-print(json.dumps(build(60)))
-"""
-    directory, start = tmp_path / "cache", tmp_path / "start"
-    processes = [_script(body, directory, 0.02, start) for _ in range(2)]
+def test_two_processes_share_the_work_and_both_find_all_of_it(forking, tmp_path):
+    directory, start, told = tmp_path / "cache", forking.Barrier(2), forking.Queue()
+    arguments = (directory, 60, 0.02, start, told)
+    processes = [forking.Process(target=build_together, args=arguments) for _ in range(2)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    start.touch()
-    reports = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+        process.start()
+    reports = [told.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
     assert sum(report["encoded"] for report in reports) == 60
     assert min(report["encoded"] for report in reports) > 10
     assert all(report["written"] + report["reused"] == 60 for report in reports)
@@ -156,7 +94,7 @@ def test_threads_share_the_work_too(tmp_path):
     encoders = [Encoder(0.005) for _ in range(3)]
 
     def build(encoder: Encoder) -> None:
-        fill_cache(_open(tmp_path / "cache"), _samples(30), encoder, progress=False)
+        fill_cache(_open(tmp_path / "cache"), samples_of(30), encoder, progress=False)
 
     threads = [threading.Thread(target=build, args=(encoder,)) for encoder in encoders]
     for thread in threads:
@@ -168,23 +106,20 @@ def test_threads_share_the_work_too(tmp_path):
     _assert_as_if_undisturbed(tmp_path / "cache", tmp_path / "undisturbed", 30)
 
 
-def test_the_work_of_a_process_that_died_is_taken_over(tmp_path):
-    directory, samples = tmp_path / "cache", _samples(6)
+def test_the_work_of_a_process_that_died_is_taken_over(forking, tmp_path):
+    directory, samples = tmp_path / "cache", samples_of(6)
     cache, encoder = _open(directory), Encoder()
-    body = """
-claims = Claims(__import__("pathlib").Path(directory) / "float16-24x32x32" / "claims")
-print(all(claims.take(key) for key in sys.argv[3:]), flush=True)
-time.sleep(60)
-"""
-    process = _script(body, directory, 0, *_keys(samples)[2:4])
-    assert process.stdout.readline() == "True\n"
+    told = forking.Queue()
+    process = forking.Process(target=claim_and_sleep, args=(directory, _keys(samples)[2:4], told))
+    process.start()
+    assert told.get(timeout=60)
     thread = threading.Thread(target=fill_cache, args=(cache, samples, encoder))
     thread.start()
     time.sleep(0.5)
     assert (encoder.encoded, thread.is_alive()) == (4, True)
     assert len(_open(directory)) == 4  # what waits for nobody is not held back
     process.kill()
-    process.communicate()
+    process.join()
     thread.join(30)
     assert encoder.encoded == 6
     _assert_as_if_undisturbed(directory, tmp_path / "undisturbed", 6)
@@ -230,7 +165,7 @@ def test_claims_are_given_back_with_each_shard(tmp_path, monkeypatch):
 
 
 def test_what_another_finishes_between_look_and_claim_is_not_encoded(tmp_path, monkeypatch):
-    samples, encoder, claim = _samples(3), Encoder(), writer.ShardWriter.claim
+    samples, encoder, claim = samples_of(3), Encoder(), writer.ShardWriter.claim
 
     def too_late(self, key: str) -> bool:
         monkeypatch.setattr(writer.ShardWriter, "claim", claim)

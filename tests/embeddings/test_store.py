@@ -3,13 +3,12 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from other_processes import read_pickled
 from torch.utils.data import DataLoader
 
 from autosam.config import CacheSettings
@@ -244,17 +243,13 @@ def test_a_pickled_cache_opens_its_own_maps(tmp_path):
     assert torch.equal(pickle.loads(pickled).read(KEYS), _embeddings())
 
 
-def test_another_process_reads_from_a_pickled_cache(tmp_path):
-    pickled = pickle.dumps(_fill(tmp_path / "cache"))
-    (tmp_path / "pickle").write_bytes(pickled)
-    script = """
-import pickle, sys
-cache = pickle.load(open(sys.argv[1], "rb"))
-sys.stdout.buffer.write(cache.read(sys.argv[2:]).numpy().tobytes())
-"""
-    command = [sys.executable, "-c", script, str(tmp_path / "pickle"), *KEYS]
-    read = subprocess.run(command, check=True, capture_output=True).stdout
-    assert read == _embeddings().numpy().tobytes()
+def test_another_process_reads_from_a_pickled_cache(forking, tmp_path):
+    told = forking.Queue()
+    content = pickle.dumps(_fill(tmp_path / "cache"))
+    process = forking.Process(target=read_pickled, args=(content, KEYS, told))
+    process.start()
+    assert told.get(timeout=60) == _embeddings().numpy().tobytes()
+    process.join()
 
 
 def test_data_loader_workers_read_what_their_parent_had_open(tmp_path):

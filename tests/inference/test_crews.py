@@ -135,8 +135,10 @@ def expected(orthos, tmp_path_factory):
     return bytes_in(folder)
 
 
-@pytest.mark.parametrize("shares_folders", [True, False])
-@pytest.mark.parametrize(("workers", "seed"), [(1, 0), (2, 1), (3, 2), (5, 3)])
+@pytest.mark.parametrize(
+    ("workers", "seed", "shares_folders"),
+    [(1, 0, False), (2, 1, True), (3, 2, False), (5, 3, True)],
+)
 def test_any_number_of_workers_gives_the_same_bytes(
     orthos, expected, tmp_path, workers, seed, shares_folders
 ):

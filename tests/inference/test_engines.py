@@ -125,7 +125,7 @@ def test_two_processes_of_which_one_is_killed_give_the_same_bytes(
 def test_a_model_that_is_not_there_is_one_clear_error(orthos, tmp_path):
     nothing = ModelSource(model=str(tmp_path / "nothing"), device="cpu")
     with pytest.raises(MissingPathError, match="nothing"):
-        mask_with_engine("local", nothing, order_of(orthos, tmp_path / "out", {}), workers=2)
+        mask_with_engine("local", nothing, order_of(orthos, tmp_path / "out", {}), workers=1)
 
 
 MAP = """

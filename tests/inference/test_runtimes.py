@@ -42,7 +42,8 @@ def make_model(sam_folder: Path, **changes) -> AutoSam:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    """Where the tests of rasters keep theirs too, for to convert an encoder takes seconds."""
+    return tmp_path_factory.getbasetemp() / "cache"
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +175,7 @@ def test_the_doctor_times_every_runtime_and_keeps_the_fastest(
     tiny_sam_folder, tmp_path, monkeypatch, capsys
 ):
     make_model(tiny_sam_folder).save_pretrained(tmp_path / "run")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # a choice concerns all models
     monkeypatch.setattr(benching, "available_runtimes", lambda: ("torch", "torch-bf16"))
     assert run(["doctor", "--bench", "-m", str(tmp_path / "run")]) == 0
     rows = capsys.readouterr().out.splitlines()

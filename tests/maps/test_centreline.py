@@ -50,6 +50,28 @@ def test_an_oblique_river_is_as_long_as_its_middle_line_in_the_frame(degrees):
     assert line_of(water).length == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("width", [24, 60])
+@pytest.mark.parametrize("degrees", [10, 30, 40, 60])
+def test_an_oblique_river_keeps_its_middle_where_it_leaves_the_picture(degrees, width):
+    x, y = middles((300, 300))
+    slope = math.radians(degrees)
+
+    def across(x, y):
+        return (y - 150) * math.cos(slope) - (x - 150) * math.sin(slope)
+
+    line = line_of(abs(across(x, y)) < width / 2)
+    off = across(*ground((300, 300)).to_pixels(line.main).T)
+    # 9.3 where the line is followed to the frame as water that goes straight out.
+    assert abs(off).max() < 1.1
+    expected = 150 / max(math.cos(slope), math.sin(slope))
+    assert line.length == pytest.approx(expected, rel=0.004)  # up to 3.4 % too short so
+
+
+def test_a_wide_water_in_a_small_picture_keeps_most_of_its_line():
+    line = line_of(straight_river((60, 70), width=50))
+    assert line.length == pytest.approx(35, abs=0.5)
+
+
 def test_a_winding_river_has_its_length_to_one_and_a_half_percent():
     water, length = winding_river()
     line = line_of(water)

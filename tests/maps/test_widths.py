@@ -49,6 +49,16 @@ def test_width_is_orthogonal_whatever_the_direction(degrees):
     assert closed == pytest.approx(15, abs=1.0)
 
 
+@pytest.mark.parametrize("degrees", [20, 30, 40, 60])
+def test_where_an_oblique_river_leaves_the_picture_its_sections_are_cut_and_said_to_be(degrees):
+    x, y = middles((300, 300))
+    slope = math.radians(degrees)
+    found = stations_of(abs((y - 150) * math.cos(slope) - (x - 150) * math.sin(slope)) < 30)
+    assert found.closed_width == pytest.approx(30, abs=0.6)  # a bent line has 28.8 m there
+    assert found.is_open[[0, -1]].all()
+    assert not found.is_open[1:-1].any()
+
+
 def test_a_winding_river_is_as_wide_as_it_was_drawn_to_two_percent():
     found = stations_of(winding_river(width=24)[0])
     assert np.median(found.closed_width) == pytest.approx(12, rel=0.015)

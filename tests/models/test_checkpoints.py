@@ -169,20 +169,13 @@ def test_a_repository_must_have_an_owner(folder):
 def test_models_go_round_through_a_hub_and_a_private_one_asks_for_a_token(
     hub, folder, model, tmp_path
 ):
-    push = (
-        "from autosam import AutoSam\n"
-        f"model = AutoSam.from_pretrained({str(folder)!r})\n"
-        "public = model.push_to_hub('me/rivers', token='hf_test', private=False)\n"
-        "print(public, model.push_to_hub('me/hidden', token='hf_test', private=True))"
-    )
-    commits = through_hub(hub, push, tmp_path / "up").split()
-    for name, commit in zip(("me/rivers", "me/hidden"), commits, strict=True):
-        assert f"/{name}/commit/" in commit
-        assert set(hub.files[name]) == {path.name for path in folder.iterdir()}
-    fetch = (
+    code = (
         "import numpy as np\nfrom autosam import AutoSam\nfrom autosam.errors import AccessError\n"
+        f"model = AutoSam.from_pretrained({str(folder)!r})\n"
+        "said = [model.push_to_hub('me/rivers', token='hf_test', private=False),\n"
+        "        model.push_to_hub('me/hidden', token='hf_test', private=True)]\n"
         "image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)\n"
-        "said = []\nfor token in (None, 'hf_test'):\n"  # without it first: what is fetched is kept
+        "for token in (None, 'hf_test'):\n"  # without it first: what is fetched is kept
         "    for name in ('me/rivers', 'me/hidden'):\n"
         "        try:\n"
         "            model = AutoSam.from_pretrained(name, token=token)\n"
@@ -191,8 +184,12 @@ def test_models_go_round_through_a_hub_and_a_private_one_asks_for_a_token(
         "            said.append(f'refused: {error}')\n"
         "print(*said, sep='|')"
     )
+    said = through_hub(hub, code, tmp_path / "cache").split("|")
+    for name, commit in zip(("me/rivers", "me/hidden"), said[:2], strict=True):
+        assert f"/{name}/commit/" in commit
+        assert set(hub.files[name]) == {path.name for path in folder.iterdir()}
     expected = probability(model).tobytes().hex()
-    public, refused, *with_token = through_hub(hub, fetch, tmp_path / "down").split("|")
+    public, refused, *with_token = said[2:]
     assert public == expected
     assert refused.startswith("refused:")
     assert "hf auth login" in refused

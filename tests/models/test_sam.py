@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import SamModel
 
 from autosam.errors import ModelError
-from autosam.models.sam import Sam, load_sam, save_sam_hub, save_sam_meta
+from autosam.models.frozen_sam import Sam
+from autosam.models.sam import load_sam, save_sam_hub, save_sam_meta
 
 TOLERANCE = 5e-5
 """Largest difference allowed between implementations, in standard deviations of the output."""

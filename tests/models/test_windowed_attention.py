@@ -9,7 +9,7 @@ from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from autosam.models import windowed_attention
-from autosam.models.sam import Sam
+from autosam.models.frozen_sam import Sam
 from autosam.models.windowed_attention import encode_in_strips, encodes_in_strips
 
 TOLERANCE = 3e-6
@@ -107,7 +107,7 @@ def test_a_sam_encodes_in_strips_until_its_encoder_trains(
     assert not encodes_in_strips(tiny_sam.image_encoder, pixels.requires_grad_())
     assert not encodes_in_strips(nn.Identity(), pixels.detach())
     tiny_sam.unfreeze("image_encoder")
-    monkeypatch.setattr("autosam.models.sam.encode_in_strips", refuse)
+    monkeypatch.setattr("autosam.models.frozen_sam.encode_in_strips", refuse)
     tiny_sam.embed(pixels.detach()).mean().backward()
     assert all(p.grad is not None for p in tiny_sam.image_encoder.parameters())
     with torch.no_grad(), pytest.raises(AssertionError, match="no gradient"):

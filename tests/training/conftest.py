@@ -1,6 +1,5 @@
-"""Processes that start in a moment: forked from one that has imported everything already."""
+"""The tiny problem, trained in processes that start in a moment."""
 
-import multiprocessing
 import socket
 import sys
 from pathlib import Path
@@ -11,16 +10,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny_problem
-
-PRELOADED = ["autosam.training.loop", "matplotlib.backends.backend_agg", "timm.layers"]
-
-
-@pytest.fixture(scope="session")
-def forking():
-    """Makes processes that have their imports behind them, and no threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
 
 
 @pytest.fixture(scope="session")
