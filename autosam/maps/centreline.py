@@ -13,6 +13,8 @@ from autosam.maps.skeletons import Segment, skeleton_network
 
 _MOST_ENDS = 400
 """Up to so many free ends the longest way is exact; above it is found by two sweeps."""
+LARGEST_MISS = 0.2
+"""Widths by which an end that is drawn out again may miss the water's middle at the frame."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,8 +210,23 @@ def _cut_back(
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     head = int(np.argmin(near & (along < most))) if at_frame[0] else 0
     tail = int(np.argmin((near & (along[-1] - along < most))[::-1])) if at_frame[-1] else 0
+    head = head if _meets_again(points, along, head, most=most) else 0
+    tail = tail if _meets_again(points[::-1], along[-1] - along[::-1], tail, most=most) else 0
     kept = points[head : len(points) - tail]
     return kept if 2 * len(kept) > len(points) else points
+
+
+def _meets_again(points: np.ndarray, along: np.ndarray, cut: int, *, most: float) -> bool:
+    """Whether a line without its first points, drawn out again, passes by the first of them.
+
+    That one lies near the middle of the water at the frame, to which a straight river leads; a line that is
+    still swinging round an island would miss it.
+    """
+    further = min(int(np.searchsorted(along, along[cut] + most)), len(points) - 1)
+    direction, missing = points[cut] - points[further], points[0] - points[cut]
+    length = float(np.hypot(*direction))
+    off = abs(direction[0] * missing[1] - direction[1] * missing[0]) / max(length, 1e-9)
+    return length > 0 and off <= LARGEST_MISS * most
 
 
 def _drawn_out(main: np.ndarray, water: np.ndarray, ground: Ground, *, span: float) -> np.ndarray:
