@@ -38,7 +38,11 @@ class LogitHistogram:
         """Pixels of all images: land in row 0, water in row 1."""
         self.images = 0
         """Images with at least one valid pixel."""
+        self._dry_images = 0
         self._iou_sum = np.zeros(BINS)
+        """Of the images with water."""
+        self._false_sum = np.zeros(BINS)
+        """Of the others: the share of their pixels that is called water."""
 
     def add(
         self, logits: np.ndarray, *, truth: np.ndarray, valid: np.ndarray | None = None
@@ -70,8 +74,12 @@ class LogitHistogram:
         if not kept.size:
             return
         self.counts += counts
-        self._iou_sum += _iou_by_threshold(counts)
         self.images += 1
+        if counts[1].any():
+            self._iou_sum += _iou_by_threshold(counts)
+        else:
+            self._dry_images += 1
+            self._false_sum += counts[0][::-1].cumsum()[::-1] / kept.size
 
     def add_probability(
         self, probability: np.ndarray, *, truth: np.ndarray, valid: np.ndarray | None = None
@@ -114,16 +122,17 @@ class LogitHistogram:
         return float(1 / found.x)
 
     def threshold(self, *, temperature: float = 1.0) -> tuple[float, float]:
-        """The probability above which to call a pixel water, and the mean IoU that it gives.
+        """The probability above which to call a pixel water, and how good it is.
 
-        Maximises the mean over the images of the IoU, where an empty mask on an empty truth is 1; of
-        equally good thresholds it is the one nearest to 0.5.
+        Maximises the mean IoU of the images with water times the share of the others' ground that stays
+        dry, on average. IoU of an image without water would be 1 or 0 by a single pixel, and a weak model
+        did best to find nothing. Of equally good thresholds it is the one nearest to 0.5.
 
         Args:
             temperature: What logits are divided by before the sigmoid.
 
         Returns:
-            (threshold in 0.01..0.99, mean IoU); pixels at or above the threshold are water.
+            (threshold in 0.01..0.99, that product in 0..1); pixels at or above the threshold are water.
 
         Raises:
             DataError: No valid pixel was counted.
@@ -132,7 +141,9 @@ class LogitHistogram:
         candidates = _sigmoid(EDGES[:-1] / temperature)
         usable = (candidates >= THRESHOLDS[0]) & (candidates <= THRESHOLDS[1])
         usable[0] = False  # the lowest bin also holds what lies below its edge
-        scores = np.where(usable, self._iou_sum / self.images, -1.0)
+        wet = self.images - self._dry_images
+        iou = self._iou_sum / wet if wet else np.ones(BINS)
+        scores = np.where(usable, iou * (1 - self._false_sum / max(1, self._dry_images)), -1.0)
         # Sums of equal scores may differ in the last digits with the order of addition.
         best = np.flatnonzero(scores >= scores.max() - 1e-12)
         nearest = best[np.argmin(np.abs(EDGES[best]))]
@@ -174,7 +185,7 @@ def choose_threshold(
         valids: Each (height, width) bool, or None.
 
     Returns:
-        (threshold, mean IoU).
+        (threshold, its score).
 
     Raises:
         DataError: There is no image with valid pixels, or one is unusable.
@@ -246,10 +257,9 @@ def expected_calibration_error(table: Iterable[ReliabilityRow]) -> float | None:
 
 
 def _iou_by_threshold(counts: np.ndarray) -> np.ndarray:
-    """IoU of one image when the pixels of bin k and above are water, for every k."""
+    """IoU of one image with water when the pixels of bin k and above are called so, for every k."""
     false, found = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
-    union = false + counts[1].sum()
-    iou: np.ndarray = np.where(union == 0, 1.0, found / np.maximum(union, 1))
+    iou: np.ndarray = found / (false + counts[1].sum())
     return iou
 
 

@@ -1,7 +1,7 @@
 """A trained prompt network behind a SAM that was refined since: temperature, threshold and gauges anew.
 
-Of all thresholds it takes the one of the best IoU over validation pictures with water that calls little of
-the dry ones water: mean IoU over all turns on whether a dry picture has one false pixel or none.
+Of all thresholds it takes the one of the best IoU over validation pictures with water that calls hardly any
+of the dry ones water: what masks pictures that nobody looks at should be silent where there is no river.
 Nothing trains. The encoder must be the one that the prompt network was trained behind; what the decoder has
 learnt since may help it or not, which the printed score on validation pictures says.
 

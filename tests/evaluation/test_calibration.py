@@ -73,29 +73,33 @@ def test_separated_validation_gives_the_end_of_the_search_and_not_zero():
     )
 
 
-def mean_iou(images, threshold):
-    """Not by bins: scikit-learn on the pixels, empty on empty being 1."""
-    return np.mean(
-        [
-            jaccard_score(truth.ravel(), (p >= threshold).ravel(), zero_division=1.0)
-            for p, truth in images
-        ]
-    )
+def worth(images, threshold):
+    """Not by bins: scikit-learn on the pixels of the wet ones, times what stays dry of the others."""
+    masks = [((p >= threshold).ravel(), truth.ravel()) for p, truth in images]
+    wet = [jaccard_score(truth, mask) for mask, truth in masks if truth.any()]
+    dry = [1 - mask.mean() for mask, truth in masks if not truth.any()]
+    return (np.mean(wet) if wet else 1.0) * (np.mean(dry) if dry else 1.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_chosen_threshold_has_the_score_it_is_said_to_have(seed):
-    images = [noisy(seed, shift=-1.0), noisy(seed + 10, shape=(30, 20), shift=1.0)]
+    images = [
+        noisy(seed, shift=-1.0),
+        noisy(seed + 10, shape=(30, 20), shift=1.0),
+        noisy(seed + 20),
+    ]
     images = [(expit(logits), truth) for logits, truth in images]
-    threshold, score = choose_threshold(*zip(*images, strict=True), [None, None])
-    assert score == pytest.approx(mean_iou(images, threshold), abs=1e-12)
+    images[-1][1][:] = False
+    threshold, score = choose_threshold(*zip(*images, strict=True), [None] * 3)
+    assert score == pytest.approx(worth(images, threshold), abs=1e-12)
 
 
 def test_no_other_threshold_is_better_than_the_chosen_one():
-    images = [noisy(5, shift=-2.0, temperature=3.0), noisy(6, shape=(30, 20), shift=1.0)]
+    images = [noisy(5, shift=-2.0, temperature=3.0), noisy(6, shape=(30, 20), shift=1.0), noisy(7)]
     images = [(expit(logits), truth) for logits, truth in images]
-    _, score = choose_threshold(*zip(*images, strict=True), [None, None])
-    others = [mean_iou(images, threshold) for threshold in np.linspace(0.02, 0.98, 97)]
+    images[-1][1][:] = False
+    _, score = choose_threshold(*zip(*images, strict=True), [None] * 3)
+    others = [worth(images, threshold) for threshold in np.linspace(0.02, 0.98, 97)]
     assert max(others) <= score + 2e-3  # between two edges of bins may lie a pixel or two
 
 
@@ -108,11 +112,28 @@ def test_small_images_count_as_much_as_large_ones_for_the_threshold():
     assert score == 0.75
 
 
-def test_a_dry_image_rightly_left_empty_counts_as_a_whole_success():
+def test_a_dry_image_rightly_left_empty_costs_nothing():
     dry = np.full((4, 5), 0.7), np.zeros((4, 5), dtype=bool)
     wet = np.array([[0.1, 0.9]]), np.array([[False, True]])
     threshold, score = choose_threshold(*zip(dry, wet, strict=True), [None, None])
     assert 0.7 < threshold <= 0.9
+    assert score == 1.0
+
+
+def test_one_false_pixel_in_a_dry_image_does_not_silence_a_model():
+    dry = np.full((10, 10), 0.2), np.zeros((10, 10), dtype=bool)
+    dry[0][0, 0] = 0.8
+    wet = np.array([[0.2, 0.2, 0.6, 0.6]]), np.array([[False, True, True, True]])
+    images = [dry, dry, dry, wet]
+    threshold, score = choose_threshold(*zip(*images, strict=True), [None] * 4)
+    assert 0.2 < threshold <= 0.6  # mean IoU over all would be best with three dry images empty
+    assert score == pytest.approx(2 / 3 * 0.99)
+
+
+def test_where_all_is_dry_nothing_is_called_water():
+    dry = np.array([[0.1, 0.6, 0.9]]), np.zeros((1, 3), dtype=bool)
+    threshold, score = choose_threshold(*zip(dry, strict=True), [None])
+    assert threshold > 0.9
     assert score == 1.0
 
 
