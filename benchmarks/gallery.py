@@ -85,7 +85,7 @@ def sheet(found: Sequence[Contradiction]) -> np.ndarray:
             raise AssertionError("a contradiction has a label")
         shown = (image, overlay(image, label), overlay(image, row.majority))
         pictures += [shrink(picture, LONGEST) for picture in shown]
-        said = f"methods: IoU {row.iou:.2f} with the label, {row.agreement:.2f} among themselves"
+        said = f"methods {row.iou:.2f}, agreeing {row.agreement:.2f}"
         titles += [row.sample.name, "label", said]
     return contact_sheet(pictures, titles, 3)
 
