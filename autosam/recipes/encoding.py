@@ -9,7 +9,8 @@ import torch
 
 from autosam.config import Config
 from autosam.data.augmentation import VIEWS
-from autosam.data.sources import SampleCollection, open_data
+from autosam.data.sources import OpenedData, SampleCollection, open_data
+from autosam.data.splits import Split
 from autosam.embeddings import (
     EmbeddingCache,
     cache_bytes,
@@ -98,6 +99,43 @@ def encode_samples(
 def _load(config: Config, token: str | None, *, encoder: bool) -> Sam:
     revision = config.sam.revision or None
     return load_sam(config.sam.name, revision=revision, token=token, encoder=encoder)
+
+
+def encode_split(
+    config: Config,
+    data: OpenedData,
+    split: Split,
+    *,
+    device: torch.device,
+    token: str | None = None,
+    say: Say,
+) -> EncodedImages | None:
+    """Encode what training and validation will ask for; None where they encode at every step.
+
+    Args:
+        config: Whose SAM encodes, and whose cache keeps.
+        data: What is divided.
+        split: Whose test part stays unseen.
+        device: For the encoder.
+        token: For the hub.
+        say: Told what is done.
+
+    Raises:
+        ConfigError: Crops are asked for, of which the cache knows nothing.
+    """
+    if not (has_frozen_encoder(config) and config.train.cache):
+        return None
+    if config.train.crop:
+        raise ConfigError(
+            f"train.crop must be 0 with cached embeddings, got {config.train.crop}: the cache knows whole "
+            "pictures. Set train.cache=false to crop."
+        )
+    training, validation = data.samples.select(split.train), data.samples.select(split.validation)
+    digests = image_digests(data.samples.select(split.train + split.validation))
+    common = {"digests": digests, "device": device, "token": token, "say": say}
+    views = training_views(config)
+    encode_samples(config, validation, views=(0,), **common)  # type: ignore[arg-type]
+    return encode_samples(config, training, views=views, **common)  # type: ignore[arg-type]
 
 
 def training_views(config: Config) -> tuple[int, ...]:

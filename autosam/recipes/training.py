@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from autosam.config import Config
 from autosam.data.bands import band_statistics
@@ -32,7 +31,6 @@ from autosam.models.contract import MaskNetwork
 from autosam.models.methods import (
     bands_needed,
     build_network,
-    has_frozen_encoder,
     method_prompts,
 )
 from autosam.models.weight_files import read_weights
@@ -40,8 +38,7 @@ from autosam.recipes.coarse_sources import find_coarse
 from autosam.recipes.encoding import (
     EncodedImages,
     Say,
-    encode_samples,
-    image_digests,
+    encode_split,
     training_views,
 )
 from autosam.recipes.environment import environment, hardware
@@ -148,7 +145,7 @@ def _train_claimed(
         data = open_data(config.data, token=token, bands=bands_needed(config))
         split = settle_split(config, data, directory)
         say(_split_sentence(split))
-        encoded = _encode(config, data, split, device, token, say)
+        encoded = encode_split(config, data, split, device=device, token=token, say=say)
     network = build_network(config, encoder=encoded is None, token=token)
     _start_from(network, config, token)
     validation = data.samples.select(split.validation)
@@ -211,29 +208,6 @@ def _split_sentence(split: Split) -> str:
     )
     leak = leak_report(split.train, split.test)
     return f"Split {split.kind}: {counts}." + (f" {leak.sentence()}" if leak else "")
-
-
-def _encode(
-    config: Config,
-    data: OpenedData,
-    split: Split,
-    device: torch.device,
-    token: str | None,
-    say: Say,
-) -> EncodedImages | None:
-    if not (has_frozen_encoder(config) and config.train.cache):
-        return None
-    if config.train.crop:
-        raise ConfigError(
-            f"train.crop must be 0 with cached embeddings, got {config.train.crop}: the cache knows whole "
-            "pictures. Set train.cache=false to crop."
-        )
-    training, validation = data.samples.select(split.train), data.samples.select(split.validation)
-    digests = image_digests(data.samples.select(split.train + split.validation))
-    common = {"digests": digests, "device": device, "token": token, "say": say}
-    views = training_views(config)
-    encode_samples(config, validation, views=(0,), **common)  # type: ignore[arg-type]
-    return encode_samples(config, training, views=views, **common)  # type: ignore[arg-type]
 
 
 def _training_samples(config: Config, data: OpenedData, split: Split) -> Sequence[Sample]:

@@ -29,12 +29,9 @@ from autosam.models.embedded import EMBEDDED_FOLDERS
 from autosam.recipes.environment import environment
 from benchmarks.river_nano.collection import training_scenes
 from benchmarks.river_nano.objects import ObjectBatch, ObjectBatches
-from benchmarks.river_nano.promptable import RECIPE, descend, interactive_loss
+from benchmarks.river_nano.promptable import RECIPE, SAVED_EVERY, descend, interactive_loss
 from benchmarks.river_nano.scenes import Scene
 from benchmarks.river_nano.small_sam import SmallSam, load_small_sam, save_small_sam
-
-SAVED_EVERY = 120.0
-"""Seconds."""
 
 
 @torch.no_grad()

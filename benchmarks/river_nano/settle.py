@@ -9,6 +9,7 @@ Run:    python -m benchmarks.river_nano.settle --start FOLDER --sam FOLDER --run
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,10 @@ from autosam.data.sources import open_data
 from autosam.data.splits import read_split
 from autosam.inference.devices import choose_device
 from autosam.models.autosam import PromptedSam
-from autosam.models.checkpoints import Decision, describe, load_checkpoint
+from autosam.models.checkpoints import describe, load_checkpoint
 from autosam.models.methods import build_network
 from autosam.overlap import mask_iou
-from autosam.recipes.encoding import encode_samples, image_digests
+from autosam.recipes.encoding import encode_split
 from autosam.recipes.gauging import fit_gauges
 from autosam.recipes.validating import Validation
 from autosam.types import Sample
@@ -34,17 +35,15 @@ MOST_FALSE_WATER = 0.005
 BINS = 1000
 
 
-def capped_threshold(model: AutoSam, samples: Sequence[Sample]) -> tuple[float, float, float]:
+def capped_threshold(
+    probabilities: Sequence[np.ndarray], samples: Sequence[Sample]
+) -> tuple[float, float, float]:
     """Threshold, mean IoU over pictures with water, and mean false water of the others."""
     iou, false = [], []
-    for sample in samples:
+    for probability, sample in zip(probabilities, samples, strict=True):
         if sample.mask is None:
             raise AssertionError("validation pictures are labelled")
-        valid, probability = (
-            sample.valid_area,
-            model.predict_sample(model.judged(sample)).probability,
-        )
-        truth = sample.mask & valid
+        valid, truth = sample.valid_area, sample.mask & sample.valid_area
         land, water = (  # pixels at or above the lower edge of each bin
             np.histogram(probability[area], BINS, (0, 1))[0][::-1].cumsum()[::-1]
             for area in (valid & ~truth, truth)
@@ -61,31 +60,26 @@ def capped_threshold(model: AutoSam, samples: Sequence[Sample]) -> tuple[float, 
 def settled(config: Config, network: PromptedSam, facts: dict[str, object]) -> AutoSam:
     """The model with decision and gauges from the validation part of `data.manifest`."""
     data, split = open_data(config.data), read_split(config.data.manifest)
-    training, validation = data.samples.select(split.train), data.samples.select(split.validation)
-    digests = image_digests(data.samples.select(split.train + split.validation))
-    device = choose_device(None)
-    encode_samples(config, validation, digests=digests, views=(0,), device=device, say=print)
-    encoded = encode_samples(
-        config, training, digests=digests, views=(0,), device=device, say=print
-    )
+    encoded = encode_split(config, data, split, device=choose_device(None), say=print)
     model = AutoSam(config, network=network)
-    judge = Validation(model, validation, encoded)
-    decided, _ = judge.decide()
-    model.decision = decided
-    threshold, wet, dry = capped_threshold(model, judge.samples)
+    judge = Validation(model, data.samples.select(split.validation), encoded)
+    model.decision, _ = judge.decide()
+    found = [model.predict_sample(model.judged(s)).probability for s in judge.samples]
+    threshold, wet, dry = capped_threshold(found, judge.samples)
     print(f"IoU with water {wet:.3f}, false water without {dry:.2%} at {threshold:.3f}.")
-    model.decision = Decision(temperature=decided.temperature, threshold=threshold)
+    model.decision = dataclasses.replace(model.decision, threshold=threshold)
     scores = [
-        mask_iou(model.predict_sample(model.judged(s)).mask, s.mask & s.valid_area, valid=s.valid)
-        for s in judge.samples
+        mask_iou(probability >= threshold, s.mask & s.valid_area, valid=s.valid)
+        for probability, s in zip(found, judge.samples, strict=True)
         if s.mask is not None
     ]
+    training = data.samples.select(split.train)
     model.gauges = fit_gauges(model, training, judge.samples, scores, encoded)
-    found = {
+    scored = {
         "images": len(scores), "iou_mean": float(np.mean(scores)), "iou_median": float(np.median(scores)),
         "prompt": model.prompt_source,
     }  # fmt: skip
-    model.facts = {**facts, "scores": {"validation": found}}
+    model.facts = {**facts, "scores": {"validation": scored}}
     return model
 
 
