@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import jaccard_score
 
-from autosam.overlap import mask_iou
+from autosam.overlap import mask_iou, water_score
 
 
 def test_half_of_a_river_missed_is_one_half_whatever_its_orientation():
@@ -31,3 +31,10 @@ def test_it_is_scikit_learns_on_the_valid_pixels(mask, other, valid):
     if (kept | truth).any():
         expected = jaccard_score(truth, kept)
         assert mask_iou(mask, other, valid=valid) == pytest.approx(expected)
+
+
+def test_the_score_that_chooses_weighs_found_water_against_false_water():
+    assert water_score([0.5, 0.7], [0.0, 0.1]) == pytest.approx(0.6 * 0.95)
+    assert water_score([], [0.25]) == 0.75  # nothing but dry ground
+    assert water_score([0.8], []) == 0.8
+    assert water_score([0.0], [0.0]) == 0.0  # silence is not an answer

@@ -121,6 +121,9 @@ class TrainSettings:
     before it, which is fed back as SAM's mask prompt; 0 trains on the automatic prompt alone."""
     checkpoint_decoder: bool = False
     """Recompute the mask decoder in the backward pass: a little slower, much less memory."""
+    most_false_water: float = 1.0
+    """The threshold is the best of those that call at most this share of the ground of validation pictures
+    without water water, on average; 1 for no limit."""
     save_steps: int = 50
     """Optimiser steps between the states from which a killed run goes on; each epoch's end is saved too."""
     trackers: tuple[str, ...] = ()
@@ -139,6 +142,8 @@ class TrainSettings:
         count = self.simulated_corrections
         check(0 <= count <= 20, "train.simulated_corrections", "be in 0..20", count, "Try 3.")
         check(self.jitter <= 1, "train.jitter", "be in 0..1", self.jitter, "Try 0.2.")
+        share = self.most_false_water
+        check(0 <= share <= 1, "train.most_false_water", "be in 0..1", share, "Try 0.005.")
         check(0 <= self.crop < 1, "train.crop", "be in 0..1", self.crop, "Use 0 for none.")
         bank = self.ignore_bank
         check(

@@ -6,11 +6,12 @@ sometimes a whole channel is missing.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args, overload
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
+from autosam.data.sample_sequences import SampleSequence
 from autosam.data.scenery.textures import noise
 from autosam.errors import DataError, did_you_mean
 from autosam.types import Sample
@@ -54,7 +55,7 @@ def spoil_mask(
     return spoil[kind](mask, float(strength), generator)
 
 
-class NoisyLabels(Sequence[Sample]):
+class NoisyLabels(SampleSequence):
     """Samples of which some have spoiled masks; see `add_label_noise`."""
 
     spoiled: dict[str, NoiseKind]
@@ -72,17 +73,9 @@ class NoisyLabels(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        sample = self._samples[index]
-        place = index % len(self)
+    def read(self, place: int) -> Sample:
+        """The sample at a place, with its spoiled mask if it has one."""
+        sample = self._samples[place]
         kind = self._spoiled_at.get(place)
         if kind is None or sample.mask is None:
             return sample

@@ -7,11 +7,11 @@ stones, roads and shadows share it, so that a scene is solved by texture and sha
 
 import dataclasses
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
 from autosam.data.bands import check_band_names
+from autosam.data.sample_sequences import SampleSequence
 from autosam.data.scenery.camera import light_up, photographed, photographed_infrared
 from autosam.data.scenery.channels import Channels, lay_channels
 from autosam.data.scenery.infrared import Infrared
@@ -99,7 +99,7 @@ def make_scene(
     )
 
 
-class SyntheticDataset(Sequence[Sample]):
+class SyntheticDataset(SampleSequence):
     """Any number of scenes, each drawn when it is asked for.
 
     Scene i depends on the seed, i and the size only, not on the count or the bands.
@@ -132,17 +132,9 @@ class SyntheticDataset(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        name = self.names[index]
-        place = index % len(self)
+    def read(self, place: int) -> Sample:
+        """The scene at a place."""
+        name = self.names[place]
         # A sequence of two seeds has no collisions between datasets, as seed + index would have.
         seed = int(np.random.SeedSequence((self.seed, place)).generate_state(1, np.uint64)[0])
         kind = KIND_CYCLE[place % len(KIND_CYCLE)]

@@ -121,15 +121,18 @@ class LogitHistogram:
         )
         return float(1 / found.x)
 
-    def threshold(self, *, temperature: float = 1.0) -> tuple[float, float]:
+    def threshold(
+        self, *, temperature: float = 1.0, most_false_water: float = 1.0
+    ) -> tuple[float, float]:
         """The probability above which to call a pixel water, and how good it is.
 
-        Maximises the mean IoU of the images with water times the share of the others' ground that stays
-        dry, on average. IoU of an image without water would be 1 or 0 by a single pixel, and a weak model
-        did best to find nothing. Of equally good thresholds it is the one nearest to 0.5.
+        Maximises `water_score`: the mean IoU of the images with water times the share of the others'
+        ground that stays dry. Of equally good thresholds it is the one nearest to 0.5.
 
         Args:
             temperature: What logits are divided by before the sigmoid.
+            most_false_water: Share of the dry images' ground, on average, that may be called water, 0..1.
+                Where every threshold exceeds it, the one with the least false water is taken.
 
         Returns:
             (threshold in 0.01..0.99, that product in 0..1); pixels at or above the threshold are water.
@@ -143,7 +146,9 @@ class LogitHistogram:
         usable[0] = False  # the lowest bin also holds what lies below its edge
         wet = self.images - self._dry_images
         iou = self._iou_sum / wet if wet else np.ones(BINS)
-        scores = np.where(usable, iou * (1 - self._false_sum / max(1, self._dry_images)), -1.0)
+        false_water = self._false_sum / max(1, self._dry_images)
+        usable &= false_water <= max(most_false_water, false_water[usable].min())
+        scores = np.where(usable, iou * (1 - false_water), -1.0)
         # Sums of equal scores may differ in the last digits with the order of addition.
         best = np.flatnonzero(scores >= scores.max() - 1e-12)
         nearest = best[np.argmin(np.abs(EDGES[best]))]

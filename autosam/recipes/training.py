@@ -44,7 +44,7 @@ from autosam.recipes.encoding import (
 from autosam.recipes.environment import environment, hardware
 from autosam.recipes.gauging import fit_gauges
 from autosam.recipes.run_folders import claim, settle_split
-from autosam.recipes.validating import Validation
+from autosam.recipes.validating import CHOOSES, Validation
 from autosam.training.batches import TrainingItems
 from autosam.training.loop import FitResult, fit
 from autosam.training.processes import is_main_process, main_process_first
@@ -253,6 +253,7 @@ def _fit(
         directory=directory,
         seed=config.seed,
         validate=judge,
+        score=CHOOSES,
         workers=config.data.workers,
         resume=resume,
     )

@@ -1,17 +1,17 @@
 """Validation: the score that chooses the checkpoint, and the temperature and threshold that follow."""
 
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Sequence
 
 import numpy as np
 
+from autosam.data.sample_sequences import SampleSequence
 from autosam.errors import DataError
 from autosam.evaluation.calibration import LogitHistogram
 from autosam.inference.logits import network_logits
 from autosam.inference.segmenter import AutoSam
 from autosam.models.checkpoints import Decision
 from autosam.models.contract import MaskNetwork
-from autosam.overlap import mask_iou
+from autosam.overlap import mask_iou, water_score
 from autosam.recipes.encoding import EncodedImages
 from autosam.types import Prompt, Sample
 
@@ -19,7 +19,11 @@ MEMORY_BYTES = 2**30
 """Pictures kept from one epoch to the next, for they are looked at after every one."""
 
 
-class KeptSamples(Sequence[Sample]):
+CHOOSES = "water_score"
+"""Which of the scores of a validation the best weights have."""
+
+
+class KeptSamples(SampleSequence):
     """Samples that are decoded once, as far as they fit in memory; the others each time.
 
     Args:
@@ -34,30 +38,21 @@ class KeptSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """One sample, or some in a list."""
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        if index not in self._kept:
-            sample = self._samples[index]
+    def read(self, place: int) -> Sample:
+        """The sample at a place, decoded now or before."""
+        if place not in self._kept:
+            sample = self._samples[place]
             size = sample.image.nbytes + 2 * sample.image.nbytes // 3
             size += sum(band.nbytes for band in sample.bands.values())
             if self._kept_bytes + size > MEMORY_BYTES:
                 return sample
-            self._kept[index] = sample
+            self._kept[place] = sample
             self._kept_bytes += size
-        return self._kept[index]
+        return self._kept[place]
 
 
 class Validation:
-    """Mean per-image IoU at native size, at a probability of one half, prompted as at inference.
+    """How good the masks are at native size, at a probability of one half, prompted as at inference.
 
     Args:
         model: Holds the network that is being trained, and what prompts it.
@@ -73,12 +68,17 @@ class Validation:
         self._prompts: dict[int, Prompt | None] = {}
 
     def __call__(self, network: MaskNetwork) -> dict[str, float]:
-        """The score of a network, which is the model's own."""
-        scores = []
+        """Of a network, which is the model's own: mean IoU, and what chooses the best weights."""
+        iou, wet, false_water = [], [], []
         for index, sample in enumerate(self.samples):
-            water = self._logits(index, sample) > 0
-            scores.append(mask_iou(water, _labelled(sample), valid=sample.valid))
-        return {"iou": float(np.mean(scores))}
+            water, truth = self._logits(index, sample) > 0, _labelled(sample)
+            iou.append(mask_iou(water, truth, valid=sample.valid))
+            valid = sample.valid_area
+            if (truth & valid).any():
+                wet.append(iou[-1])
+            else:
+                false_water.append(np.count_nonzero(water & valid) / max(1, valid.sum()))
+        return {"iou": float(np.mean(iou)), CHOOSES: water_score(wet, false_water)}
 
     def decide(self) -> tuple[Decision, list[float]]:
         """Choose temperature and threshold; the scores are each picture's IoU with them."""
@@ -88,7 +88,10 @@ class Validation:
             logits = self._logits(index, sample)
             histogram.add(logits, truth=_labelled(sample), valid=sample.valid)
         temperature = histogram.temperature()
-        threshold, _ = histogram.threshold(temperature=temperature)
+        threshold, _ = histogram.threshold(
+            temperature=temperature,
+            most_false_water=self._model.config.train.most_false_water,
+        )
         boundary = temperature * float(np.log(threshold / (1 - threshold)))
         scores = []
         for index, sample in enumerate(self.samples):

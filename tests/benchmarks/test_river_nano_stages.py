@@ -1,14 +1,11 @@
 """The stages that make river-nano: what is written is read again, averaged, and given a fair threshold."""
 
-import numpy as np
 import pytest
 import torch
 
 from autosam.models.embedded import EMBEDDED_FOLDERS
 from autosam.models.sam import load_sam
-from autosam.types import Sample
 from benchmarks.river_nano.refine import averaged
-from benchmarks.river_nano.settle import capped_threshold
 from benchmarks.river_nano.small_sam import load_small_sam, save_small_sam
 
 SHIPPED = EMBEDDED_FOLDERS["river-nano"] / "sam"
@@ -53,28 +50,3 @@ def test_averaging_lies_between_what_was_learnt_and_what_was_begun_with():
     assert torch.allclose(after.weight, 0.75 * learnt + 0.25 * begun)
     averaged(after, before, 1.0)
     assert torch.allclose(after.weight, 0.75 * learnt + 0.25 * begun)
-
-
-def test_the_threshold_is_the_best_that_leaves_dry_pictures_dry():
-    """200 dry pixels, of which two may be water for the best IoU, and one for the cap."""
-    dry, wet = np.full((10, 20), 0.1, np.float32), np.full((1, 4), 0.1, np.float32)
-    wet[0, :3] = 0.9, 0.6, 0.3
-    truth = np.array([[True, True, True, False]])
-
-    def threshold_of(*false):
-        probability = {"wet": wet, "dry": dry.copy()}
-        probability["dry"][0, : len(false)] = false
-        samples = [
-            Sample(name=name, image=np.zeros((*p.shape, 3), np.uint8), mask=mask)
-            for (name, p), mask in zip(
-                probability.items(), (truth, np.zeros((10, 20), bool)), strict=True
-            )
-        ]
-        return capped_threshold(list(probability.values()), samples)
-
-    threshold, iou, false = threshold_of(0.35, 0.65)  # two false pixels are 1 %: too many at .3
-    assert 0.35 < threshold <= 0.6
-    assert (iou, false) == (pytest.approx(2 / 3), pytest.approx(1 / 200))
-    threshold, iou, false = threshold_of(0.1, 0.65)
-    assert 0.1 < threshold <= 0.3
-    assert (iou, false) == (1, pytest.approx(1 / 200))

@@ -130,6 +130,33 @@ def test_one_false_pixel_in_a_dry_image_does_not_silence_a_model():
     assert score == pytest.approx(2 / 3 * 0.99)
 
 
+def test_a_limit_on_false_water_rules_thresholds_out_however_good_they_are():
+    """At .3 the wet image is right and 2 of 200 dry pixels are water; at .6 half of one and 1 of 200."""
+    dry = np.full((10, 20), 0.1), np.zeros((10, 20), dtype=bool)
+    dry[0][0, :2] = 0.4, 0.7
+    wet = np.array([[0.1, 0.1, 0.35, 0.65]]), np.array([[False, False, True, True]])
+    histogram = LogitHistogram()
+    for probability, truth in (dry, wet):
+        histogram.add_probability(probability, truth=truth)
+    threshold, score = histogram.threshold()
+    assert 0.1 < threshold <= 0.35
+    assert score == pytest.approx(0.99)
+    threshold, score = histogram.threshold(most_false_water=0.005)
+    assert 0.4 < threshold <= 0.65
+    assert score == pytest.approx(0.5 * 0.995)
+
+
+def test_where_no_threshold_keeps_the_limit_the_driest_is_taken():
+    dry = np.array([[0.2, 1.0, 1.0]]), np.zeros((1, 3), dtype=bool)
+    wet = np.array([[0.3, 0.9]]), np.array([[False, True]])
+    histogram = LogitHistogram()
+    for probability, truth in (dry, wet):
+        histogram.add_probability(probability, truth=truth)
+    threshold, score = histogram.threshold(most_false_water=0.1)
+    assert 0.3 < threshold <= 0.9
+    assert score == pytest.approx(1 / 3)
+
+
 def test_where_all_is_dry_nothing_is_called_water():
     dry = np.array([[0.1, 0.6, 0.9]]), np.zeros((1, 3), dtype=bool)
     threshold, score = choose_threshold(*zip(dry, strict=True), [None])

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
+import torch
 
 from autosam.data.synthetic import make_scene
 from autosam.recipes import validating
-from autosam.recipes.validating import KeptSamples
+from autosam.recipes.validating import CHOOSES, KeptSamples, Validation
+from autosam.types import Sample
 
 
 class Disk:
@@ -45,3 +48,48 @@ def test_a_sample_that_cannot_be_read_ends_no_pass_early():
 
     with pytest.raises(IndexError, match="decoding"):
         list(KeptSamples(Broken()))
+
+
+class SaysLogits:
+    """A model whose network answers what it is told, for every sample."""
+
+    network = None
+
+    def judged(self, sample):
+        return sample
+
+    def prompt_for(self, sample, *, image_embedding):
+        return None
+
+
+def _judge(monkeypatch, answers, samples):
+    monkeypatch.setattr(
+        validating,
+        "network_logits",
+        lambda network, sample, **_: torch.from_numpy(np.where(answers[sample.name], 2.0, -2.0)),
+    )
+    return Validation(SaysLogits(), samples, None)(None)
+
+
+def test_a_network_that_finds_nothing_is_worse_than_one_with_a_false_pixel(monkeypatch):
+    image, truth = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), bool)
+    truth[:4] = True
+    samples = [
+        Sample(name="wet", image=image, mask=truth),
+        Sample(name="dry", image=image, mask=np.zeros_like(truth)),
+    ]
+    half, pixel = truth.copy(), np.zeros_like(truth)
+    half[:2], pixel[0, 0] = False, True
+    silent = _judge(
+        monkeypatch, {"wet": np.zeros_like(truth), "dry": np.zeros_like(truth)}, samples
+    )
+    finding = _judge(monkeypatch, {"wet": half, "dry": pixel}, samples)
+    assert silent == {"iou": 0.5, CHOOSES: 0.0}
+    assert finding == {"iou": 0.25, CHOOSES: pytest.approx(0.5 * 0.99)}
+
+
+def test_what_is_not_valid_is_neither_water_nor_false_water(monkeypatch):
+    image, truth = np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=bool)
+    sample = Sample(name="masked", image=image, mask=truth, valid=~truth)
+    found = _judge(monkeypatch, {"masked": truth}, [sample])
+    assert found == {"iou": 1.0, CHOOSES: 1.0}
