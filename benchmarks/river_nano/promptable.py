@@ -8,31 +8,29 @@ Run:    python -m benchmarks.river_nano.promptable --data FOLDER --out runs/rive
 """
 
 import argparse
-import json
-import math
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from autosam.files import replacing, write_json
+from autosam.files import write_json
 from autosam.recipes.environment import environment
 from benchmarks.river_nano.collection import training_scenes
 from benchmarks.river_nano.objects import ObjectBatch, ObjectBatches
 from benchmarks.river_nano.simulated_prompts import boxes_of, corrupted_masks, sampled_clicks
 from benchmarks.river_nano.small_sam import CLICK_DISCS, SmallSam, save_small_sam, save_trunk
+from benchmarks.river_nano.timed_training import TimedTraining
 
 RECIPE = Path(__file__).with_name("recipe.yaml")
-ROUNDS_LATE = 3
-"""Prompts in turn for each object, once half the time is over; two before."""
-SAVED_EVERY = 120.0
-"""Seconds."""
+ROUNDS_LATE = (3, 6)
+"""Prompts in turn for each object, at least and at most, once half the time is over; two before."""
+ROUNDS_LEARNT = 2
+"""Of the last prompts, beside the first; those between only show what a person would see next."""
 
 
 def kind_shares(progress: float) -> dict[str, float]:
@@ -135,7 +133,7 @@ def interactive_loss(
         torch.tensor(list(shares.values())), 2, replacement=True, generator=generator
     )
     halves = torch.arange(len(batch.owner)) % 2
-    rounds = 2 if progress < 0.5 else ROUNDS_LATE
+    rounds = 2 if progress < 0.5 else _drawn_rounds(generator)
     total, parts = torch.zeros(()), 0
     for half, kind in enumerate(list(shares)[int(index)] for index in drawn):
         mine = halves == half
@@ -149,20 +147,19 @@ def interactive_loss(
             several = (
                 kind == "click" and number == 0 and bool(torch.rand((), generator=generator) < 0.4)
             )
-            loss, logits = interaction.loss(multimask=several)
-            total, parts = total + loss, parts + 1
+            learns = number == 0 or number >= rounds - ROUNDS_LEARNT
+            with torch.set_grad_enabled(learns):
+                loss, logits = interaction.loss(multimask=several)
+            if learns:
+                total, parts = total + loss, parts + 1
             interaction.click(logits)
             interaction.mask = logits.clamp(-12, 12)
     return total / max(parts, 1)
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of what the optimiser holds, the gradient's norm at most 1."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    nn.utils.clip_grad_norm_(held, 1.0)
-    optimiser.step()
+def _drawn_rounds(generator: torch.Generator) -> int:
+    least, most = ROUNDS_LATE
+    return int(torch.randint(least, most + 1, (), generator=generator))
 
 
 def stage_at(stages: list[dict[str, Any]], progress: float) -> int:
@@ -175,8 +172,8 @@ def stage_at(stages: list[dict[str, Any]], progress: float) -> int:
     return len(stages) - 1
 
 
-class Pretraining:
-    """The state of one run, which can be written and read.
+class Pretraining(TimedTraining):
+    """All of a small SAM, on crops of growing size.
 
     Args:
         recipe: As in recipe.yaml.
@@ -185,87 +182,45 @@ class Pretraining:
     """
 
     def __init__(self, recipe: Mapping[str, Any], data: Path, out: Path) -> None:
-        self.recipe, self.settings, self.out = recipe, recipe["promptable"], out
+        self.recipe, self.settings = recipe, recipe["promptable"]
         torch.manual_seed(recipe["seed"])
         self.scenes = training_scenes(data, recipe, out / "prepared")
         self.sam = SmallSam(self.settings["backbone"], channels=self.settings["channels"])
         trunk = list(self.sam.image_encoder.trunk.parameters())
         held = {id(parameter) for parameter in trunk}
         rest = [p for p in self.sam.parameters() if id(p) not in held and p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
+        optimiser = torch.optim.AdamW(
             [
                 {"params": rest, "peak": self.settings["learning_rate"]},
                 {"params": trunk, "peak": self.settings["trunk_learning_rate"]},
             ],
             weight_decay=self.settings["weight_decay"],
         )
-        self.step, self.seconds, self.history = 0, 0.0, []
-        if (out / "state.pt").is_file():
-            self._load()
+        super().__init__(self.sam, optimiser, out, told_every=20)
+        self._stage, self._batches = -1, iter(())
 
-    def _load(self) -> None:
-        state = torch.load(self.out / "state.pt", weights_only=True)
-        self.sam.load_state_dict(state["sam"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.history = json.loads((self.out / "history.json").read_text())
-
-    def save(self) -> None:
-        """Write all that is needed to go on."""
-        state = {
-            "sam": self.sam.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "seconds": self.seconds,
-        }  # fmt: skip
-        write_json(self.out / "history.json", self.history)
-        with replacing(self.out / "state.pt") as beside:
-            torch.save(state, beside)
-
-    def batches(self, stage: Mapping[str, Any]) -> Iterator[ObjectBatch]:
-        """From where the run stands."""
-        drawn = ObjectBatches(
-            self.scenes, stage, objects=self.settings["objects"], seed=self.recipe["seed"],
-            start=self.step,
-        )  # fmt: skip
-        loader = DataLoader(drawn, batch_size=None, num_workers=1, prefetch_factor=6)
-        return iter(loader)
-
-    def run(self, minutes: float) -> None:
-        """Train until the time is over."""
-        budget, last_saved = 60 * minutes, time.monotonic()
-        number, batches = -1, iter(())
-        while self.seconds < budget:
-            started, progress = time.monotonic(), self.seconds / budget
-            if (now := stage_at(self.settings["stages"], progress)) != number:
-                number = now
-                batches = self.batches(self.settings["stages"][number])
-            losses = self._train_step(next(batches), progress)
-            self.step += 1
-            self.seconds += min(time.monotonic() - started, 60.0)
-            if self.step % 20 == 0:
-                row = {"step": self.step, "seconds": round(self.seconds), "stage": number, **losses}
-                self.history.append(row)
-                print(json.dumps(row), flush=True)
-            if time.monotonic() - last_saved > SAVED_EVERY:
-                self.save()
-                last_saved = time.monotonic()
-        self.save()
-
-    def _train_step(self, batch: ObjectBatch, progress: float) -> dict[str, float]:
-        warm = min(1.0, (self.step + 1) / 50)
-        rate = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * rate
-        generator = torch.Generator().manual_seed(self.step)
+    def losses(self, progress: float) -> dict[str, Tensor]:
+        """What prompts ask for, and the dense one that says what water is."""
+        batch = self._next_batch(progress)
         self.sam.train()
         embedding = self.sam.embed(batch.pixels)
-        dense = self.sam.water_logits(embedding)
-        water = mask_loss(dense, batch.water, batch.labelled)
+        water = mask_loss(self.sam.water_logits(embedding), batch.water, batch.labelled)
         known = (batch.labelled.flatten(1).mean(dim=1) > 0.05).float()
         water = (water[:, 0] * known).sum() / known.sum().clamp(min=1)
+        generator = torch.Generator().manual_seed(self.step)
         prompted = interactive_loss(self.sam, embedding, batch, generator, progress=progress)
-        loss = prompted + self.settings["water_weight"] * water
-        descend(self.optimiser, loss)
-        return {"prompted": round(prompted.item(), 4), "water": round(water.item(), 4)}
+        return {"prompted": prompted, "water": self.settings["water_weight"] * water}
+
+    def _next_batch(self, progress: float) -> ObjectBatch:
+        stage = stage_at(self.settings["stages"], progress)
+        if stage != self._stage:
+            drawn = ObjectBatches(
+                self.scenes, self.settings["stages"][stage], objects=self.settings["objects"],
+                seed=self.recipe["seed"], start=self.step,
+            )  # fmt: skip
+            loader = DataLoader(drawn, batch_size=None, num_workers=1, prefetch_factor=6)
+            self._stage, self._batches = stage, iter(loader)
+        return next(self._batches)
 
 
 def main() -> None:

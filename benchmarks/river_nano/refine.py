@@ -11,8 +11,6 @@ Run:    python -m benchmarks.river_nano.refine --data FOLDER --out runs/refined 
 import argparse
 import itertools
 import json
-import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,10 @@ from autosam.models.embedded import EMBEDDED_FOLDERS
 from autosam.recipes.environment import environment
 from benchmarks.river_nano.collection import training_scenes
 from benchmarks.river_nano.objects import ObjectBatch, ObjectBatches
-from benchmarks.river_nano.promptable import RECIPE, SAVED_EVERY, descend, interactive_loss
+from benchmarks.river_nano.promptable import RECIPE, interactive_loss
 from benchmarks.river_nano.scenes import Scene
 from benchmarks.river_nano.small_sam import SmallSam, load_small_sam, save_small_sam
+from benchmarks.river_nano.timed_training import TimedTraining
 
 
 @torch.no_grad()
@@ -75,68 +74,35 @@ def _read_batch(path: Path) -> tuple[Tensor, ObjectBatch]:
     return state["embedding"].float(), batch
 
 
-class Refinement:
-    """The state of one run, which can be written and read.
+class Refinement(TimedTraining):
+    """Prompt encoder and mask decoder of a SAM, behind embeddings that are kept.
 
     Args:
         sam: Encoder as it is; the rest trains.
         settings: `refine` of the recipe.
+        files: Batches, of `encode_all`.
         out: Folder of the run.
     """
 
-    def __init__(self, sam: SmallSam, settings: Mapping[str, Any], out: Path) -> None:
-        self.sam, self.settings, self.out = sam, settings, out
-        self.parts = torch.nn.ModuleList([sam.prompt_encoder, sam.mask_decoder])
-        trained = [p for p in self.parts.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, weight_decay=settings["weight_decay"])
-        self.step, self.seconds, self.history = 0, 0.0, []
-        if (out / "state.pt").is_file():
-            state = torch.load(out / "state.pt", weights_only=True)
-            self.parts.load_state_dict(state["parts"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.history = json.loads((out / "history.json").read_text())
+    def __init__(
+        self, sam: SmallSam, settings: Mapping[str, Any], files: Sequence[Path], out: Path
+    ) -> None:
+        self.sam, self.files = sam, files
+        parts = torch.nn.ModuleList([sam.prompt_encoder, sam.mask_decoder])
+        trained = [p for p in parts.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(
+            [{"params": trained, "peak": settings["learning_rate"]}],
+            weight_decay=settings["weight_decay"],
+        )
+        super().__init__(parts, optimiser, out, told_every=50)
 
-    def save(self) -> None:
-        """Write all that is needed to go on, and the SAM as it is."""
-        state = {
-            "parts": self.parts.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "seconds": self.seconds,
-        }  # fmt: skip
-        write_json(self.out / "history.json", self.history)
-        with replacing(self.out / "state.pt") as beside:
-            torch.save(state, beside)
-        save_small_sam(self.sam, self.out / "sam")
-
-    def run(self, files: Sequence[Path], minutes: float) -> None:
-        """Train until the time is over."""
-        budget, last_saved, losses = 60 * minutes, time.monotonic(), []
-        while self.seconds < budget:
-            started = time.monotonic()
-            losses.append(self._train_step(files, self.seconds / budget))
-            self.step += 1
-            self.seconds += min(time.monotonic() - started, 60.0)
-            if self.step % 50 == 0:
-                prompted = torch.stack(losses).mean().item()
-                row = {"step": self.step, "seconds": round(self.seconds), "prompted": prompted}
-                self.history.append(row)
-                losses = []
-                print(json.dumps(row), flush=True)
-            if time.monotonic() - last_saved > SAVED_EVERY:
-                self.save()
-                last_saved = time.monotonic()
-        self.save()
-
-    def _train_step(self, files: Sequence[Path], progress: float) -> Tensor:
+    def losses(self, progress: float) -> dict[str, Tensor]:
+        """What prompts ask for, clicks above all."""
         generator = torch.Generator().manual_seed(self.step)
-        chosen = int(torch.randint(len(files), (), generator=generator))
-        embedding, batch = _read_batch(files[chosen])
-        rate = min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings["learning_rate"] * rate
+        chosen = int(torch.randint(len(self.files), (), generator=generator))
+        embedding, batch = _read_batch(self.files[chosen])
         loss = interactive_loss(self.sam, embedding, batch, generator, progress=1.0)
-        descend(self.optimiser, loss)
-        return loss.detach()
+        return {"prompted": loss}
 
 
 @torch.no_grad()
@@ -178,8 +144,8 @@ def main() -> None:
         scenes = training_scenes(arguments.data, recipe, arguments.out / "prepared")
         files = encode_all(sam, scenes, settings, kept, seed=recipe["seed"])
         del scenes  # gigabytes
-    run = Refinement(sam, settings, arguments.out)
-    run.run(files, arguments.minutes or settings["minutes"])
+    run = Refinement(sam, settings, files, arguments.out)
+    run.run(arguments.minutes or settings["minutes"])
     averaged(sam, load_small_sam(begin), settings["learnt_share"])
     save_small_sam(sam, arguments.out / "sam")
     before = told_before(begin)
