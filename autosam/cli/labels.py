@@ -30,6 +30,14 @@ def labels(
             "-c", "--config", help="YAML file of what to train; a small AutoSAM by default."
         ),
     ] = None,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--from",
+            help="Begin each model with the weights of this one, which must never have seen DATA: "
+            "'river-nano' (by default, unless CONFIG or --set say what trains), a run, or 'nothing'.",
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(help="Models to train, each on all but a part.")] = 3,
     settings: Settings = None,
     token: Token = None,
@@ -42,7 +50,7 @@ def labels(
     """
     from autosam.recipes.label_doctor import doctor_config, examine_labels
 
-    resolved = doctor_config(data, config, list(settings or ()))
+    resolved = doctor_config(data, config, list(settings or ()), start=start)
     report = examine_labels(resolved, output, folds=folds, token=token, say=say)
     if as_json:
         print_json(report.to_dict())

