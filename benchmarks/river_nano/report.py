@@ -8,6 +8,7 @@ Run:    python -m benchmarks.river_nano.report --data FOLDER --out OUT.json --sh
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 from rich.progress import track
 
 from autosam import AutoSam
+from autosam.config import EvaluateSettings
 from autosam.drawing import ERROR_LEGEND, contact_sheet, error_map, overlay, save_picture
 from autosam.evaluation.bootstrap import interval_of_mean
 from autosam.evaluation.calibration import (
@@ -26,7 +28,9 @@ from autosam.evaluation.calibration import (
     reliability_table,
 )
 from autosam.files import write_json
+from autosam.models.embedded import embedded_folder
 from autosam.overlap import mask_iou
+from autosam.recipes.click_curves import click_curve
 from autosam.recipes.environment import environment
 from autosam.types import Sample
 from benchmarks.river_nano.promptable import RECIPE
@@ -107,6 +111,15 @@ def summarised(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def corrected(model: AutoSam, samples: Sequence[Sample], most: int) -> dict[str, Any]:
+    """IoU of the pictures with water after 0 to `most` clicks of a simulated person: an oracle."""
+    wet = [s for s in samples if s.mask is not None and (s.mask & s.valid_area).any()]
+    with tempfile.TemporaryDirectory() as folder:
+        return click_curve(
+            model, wet, most=most, settings=EvaluateSettings(), directory=Path(folder)
+        )
+
+
 def cost(folder: Path, model: AutoSam) -> dict[str, float]:
     """Size on disk, time to load, time of a picture of 1024 px."""
     start = time.perf_counter()
@@ -166,6 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--sheet", type=Path, help="PNG of Elwha and the worst pictures")
     parser.add_argument("--model", action="append", help="NAME=FOLDER, or NAME=river-nano")
+    parser.add_argument("--clicks", type=int, default=5, help="of a simulated person, an oracle")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
@@ -180,6 +194,8 @@ def main() -> None:
             "method": model.config.method,
             "groups": summarised(rows),
             "calibration_error": calibration_error(model, own),
+            "cost": cost(embedded_folder(folder) or Path(folder), model),
+            "oracle_clicks": corrected(model, samples, arguments.clicks),
             "rows": rows,
         }
         if arguments.sheet and name == "river-nano":
