@@ -13,7 +13,7 @@ import autosam
 PACKAGE = Path(autosam.__file__).parent
 ORDER = [
     {"errors"},
-    {"files", "overlap"},
+    {"files", "overlap", "wording"},
     {"plotting", "progress"},
     {"drawing"},
     {"types"},

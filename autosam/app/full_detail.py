@@ -15,6 +15,7 @@ from autosam.inference.raster_plan import plan_raster
 from autosam.inference.tile_models import TileModel
 from autosam.inference.tiles import mask_raster
 from autosam.maps.settings import MapSettings
+from autosam.wording import counted
 
 
 class StoppedError(Exception):
@@ -125,7 +126,11 @@ class FullDetail:
         self._tiles, self._seconds = plan.tiles - plan.skipped, plan.seconds
         mapped = mask_raster(self._model, source, self.mask, settings=settings, overwrite=True)
         failed = mapped.failed_tiles
-        lost = (f"{failed} tiles could not be masked and are without data",) if failed else ()
+        lost = (
+            (f"{counted(failed, 'tile')} could not be masked: without data there",)
+            if failed
+            else ()
+        )
         self._notes = (*plan.notes, *lost)
 
     def _upright(self) -> Path:

@@ -25,6 +25,7 @@ from autosam.models.frozen_sam import Sam
 from autosam.models.methods import has_frozen_encoder
 from autosam.models.sam import load_sam
 from autosam.types import ImageEmbedding
+from autosam.wording import counted
 
 Say = Callable[[str], None]
 
@@ -90,7 +91,9 @@ def encode_samples(
     missing = cache.missing(keys)
     if missing:
         size = cache_bytes(len(missing), 1, cache.shape) / 2**20
-        say(f"Encoding {len(missing)} of {len(keys)} views, once: {size:.0f} MiB in {directory}")
+        say(
+            f"Encoding {len(missing):,} of {counted(len(keys), 'view')}, once: {size:.0f} MiB in {directory}"
+        )
         sam = _load(config, token, encoder=True).to(device)
         fill_cache(cache, samples, sam, views=views, device=device)
     return encoded
@@ -165,6 +168,7 @@ def embed_data(
     cache = EmbeddingCache(directory, shape=(sam.channels, sam.grid, sam.grid))
     views = training_views(config)
     size = cache_bytes(len(samples), len(views), cache.shape) / 2**20
-    say(f"{len(samples)} images, {len(views)} view(s) each: at most {size:.0f} MiB in {directory}")
+    images, each = counted(len(samples), "image"), counted(len(views), "view")
+    say(f"{images}, {each} each: at most {size:.0f} MiB in {directory}")
     report = fill_cache(cache, samples, sam, views=views, device=choose_device(device))
     return {**dataclasses.asdict(report), "directory": str(directory)}

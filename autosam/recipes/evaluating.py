@@ -20,6 +20,7 @@ from autosam.recipes.click_curves import click_curve
 from autosam.recipes.environment import environment
 from autosam.recipes.prompting import PromptChoice, prompted_model
 from autosam.types import Prediction, Sample
+from autosam.wording import counted
 
 _PARTS = ("train", "validation", "test")
 
@@ -69,11 +70,11 @@ def evaluate_run(
         samples = open_data(DataSettings(source=tuple(data)), bands=model.bands).samples
         context: dict[str, Any] = {"part": "elsewhere", "sources": list(data)}
         directory = Path(output or run / "evaluation" / name)
-        say(f"Judging on {len(samples)} labelled pictures of {', '.join(data)}.")
+        say(f"Judging on {counted(len(samples), 'labelled picture')} of {', '.join(data)}.")
     else:
         samples, context = _part_of_run(run, model, split, token)
         directory = Path(output or run / "evaluation" / name)
-        say(f"Judging on the {split} part: {len(samples)} pictures. {context['leak']}")
+        say(f"Judging on the {split} part: {counted(len(samples), 'picture')}. {context['leak']}")
     groups = group_names(samples.names, group_by) if group_by else None
     _check_apart(directory, data or model.config.data.source)
     if directory.exists() and not directory.is_dir():

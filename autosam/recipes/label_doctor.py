@@ -44,6 +44,7 @@ from autosam.recipes.environment import environment
 from autosam.recipes.label_review import PANEL_SIDE, lay_out, shrunk, write_table
 from autosam.recipes.training import starting_overrides
 from autosam.types import Sample
+from autosam.wording import counted
 
 _SMALL_TRAINING = ("train.epochs=20", "train.learning_rate=1e-3")
 _FINE_TUNING = ("train.epochs=8", "train.learning_rate=3e-4")
@@ -133,7 +134,7 @@ class LabelReport:
             lines.append(f"{row['rank']:>4}  {row['name']:{width}}  {scores}  {row['kind']}")
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         lines.append(
-            f"{len(self.findings)} labels: {kinds}. All in {self.directory / 'report.csv'}"
+            f"{counted(len(self.findings), 'label')}: {kinds}. All in {self.directory / 'report.csv'}"
         )
         lines.append(f"Look at the worst: {self.directory / 'sheet.png'}")
         lines.append(trust_sentence(self.agreement))

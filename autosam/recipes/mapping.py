@@ -25,6 +25,7 @@ from autosam.maps.settings import MapSettings
 from autosam.maps.stac import StacRaster
 from autosam.maps.stac_items import StacMask, write_stac
 from autosam.recipes.raster_sources import RasterPair, pair_rasters
+from autosam.wording import counted
 
 _NO_CRS = (
     "raster must have a coordinate system for polygons in GeoJSON, which is in degrees, got one without "
@@ -251,7 +252,7 @@ def _expected(plan: RasterPlan) -> str:
     skipped = f"about {plan.skipped}" if plan.skipped else "none"
     looks = f", each looked at {plan.looks} times" if plan.looks > 1 else ""
     return (
-        f"{plan.tiles} tiles{looks}, {skipped} of them without data; about "
+        f"{counted(plan.tiles, 'tile')}{looks}, {skipped} of them without data; about "
         f"{plan.peak_bytes / 1e9:.1f} GB of memory, at most {plan.disk_bytes / 1e6:.1f} MB on disk, "
         f"about {_duration(plan.seconds)}{notes}"
     )
@@ -265,12 +266,12 @@ def _found(raster: MappedRaster) -> str:
     if failed:
         window = failed[0]
         lost = (
-            f", {len(failed)} tiles FAILED and are without data, the first at row {window['top']}, "
-            f"column {window['left']}: {window['error']}"
+            f", {counted(len(failed), 'tile')} FAILED and left without data, the first at row "
+            f"{window['top']}, column {window['left']}: {window['error']}"
         )
     notes = "".join(f" ({note})" for note in raster.report["notes"])
     return (
-        f", {water}, {tiles['total']} tiles, {tiles['skipped']} skipped, "
+        f", {water}, {counted(tiles['total'], 'tile')}, {tiles['skipped']} skipped, "
         f"{_duration(raster.seconds)}{' after an earlier run' if raster.resumed else ''}{lost}{notes}"
     )
 

@@ -55,6 +55,7 @@ from autosam.recipes.relabelled_folder import (
     write_sample,
 )
 from autosam.types import Sample
+from autosam.wording import counted
 
 SHEET_ROWS = 24
 """Samples on review.png: those of which the most changes."""
@@ -89,7 +90,7 @@ class Relabelled:
         """A few lines for the console."""
         kept, replaced, looked = (self.counts[choice] for choice in CHOICES)
         return (
-            f"{kept} labels kept, {replaced} replaced, {looked} to look at, in {self.directory}\n"
+            f"{counted(kept, 'label')} kept, {replaced} replaced, {looked} to look at, in {self.directory}\n"
             f"{trust_sentence(self.agreement)}\n"
             f"Look at {self.directory / 'review.png'}; change decisions in {self.directory / REVIEW} and "
             "run the same command again with --review and that file.\n"

@@ -105,7 +105,7 @@ def test_a_failed_tile_is_said_and_makes_the_exit_code_1(tmp_path):
     write_raster(tmp_path / "in" / "a.tif", image)
     outcomes, said = run(DarkIsWater(fails=225), [str(tmp_path / "in")], tmp_path / "out")
     assert outcomes[0].status == "written"
-    assert "1 tiles FAILED" in said[0]
+    assert "1 tile FAILED" in said[0]
     assert "row 0, column 0: this tile is too bright" in said[0]
     assert exit_code(outcomes) == 1
 
