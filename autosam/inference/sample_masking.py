@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from autosam.data.augmentation import VIEWS, invert_view, view_sample
 from autosam.data.geometry import Frame, logits_to_original
 from autosam.errors import DataError, ModelError
 from autosam.inference.coarse_models import shares_encoder
@@ -27,8 +28,8 @@ def mask_sample(
     model: "AutoSam",
     sample: Sample,
     *,
-    query: Query | None,
-    previous: Prediction | None,
+    query: Query | None = None,
+    previous: Prediction | None = None,
     image_embedding: ImageEmbedding | None,
 ) -> Prediction:
     """As `AutoSam.predict_sample`."""
@@ -57,13 +58,29 @@ def mask_sample(
         made_by=model.identity,
     )
     prediction = _gauged(model, prediction, low, frame, image_embedding)
-    if not isinstance(network, PromptedSam):
-        return prediction
-    return dataclasses.replace(
-        prediction,
-        mask_logits=low[0].cpu().numpy(),
-        explain=functools.partial(_explained, network, prediction),
+    if isinstance(network, PromptedSam):
+        prediction = dataclasses.replace(prediction, mask_logits=low[0].cpu().numpy())
+    return _explainable(model, prediction)
+
+
+def mask_views(
+    model: "AutoSam", sample: Sample, *, image_embedding: ImageEmbedding | None
+) -> Prediction:
+    """The prediction of the sample as it is, with the mean probability of its eight views.
+
+    What else the model says, its gauges and what clicks would go on from, is of the first view.
+    """
+    first = mask_sample(model, sample, image_embedding=image_embedding)
+    total = first.probability.copy()
+    for view in VIEWS[1:]:
+        turned = mask_sample(model, view_sample(sample, view), image_embedding=None)
+        total += invert_view(turned.probability, view)
+    mean = dataclasses.replace(
+        first,
+        probability=total / np.float32(len(VIEWS)),
+        made_by=f"{first.made_by} in {len(VIEWS)} views",
     )
+    return _explainable(model, mean)
 
 
 def _corrected(model: "AutoSam", prompt: Prompt | None, query: Query | None) -> Prompt:
@@ -92,6 +109,15 @@ def _gauged(
     distance = domain.distance(embedding_summary(image_embedding)[0])
     return dataclasses.replace(
         prediction, domain_distance=distance, expected_iou=domain.expected_iou(distance)
+    )
+
+
+def _explainable(model: "AutoSam", prediction: Prediction) -> Prediction:
+    """With `as_points`, where there is a SAM to try points on."""
+    if not isinstance(model.network, PromptedSam):
+        return prediction
+    return dataclasses.replace(
+        prediction, explain=functools.partial(_explained, model.network, prediction)
     )
 
 

@@ -26,7 +26,7 @@ from autosam.inference.devices import choose_device
 from autosam.inference.logits import image_embedding_of, square_of
 from autosam.inference.model_prompts import automatic_prompt, other_prompts, prompt_bands
 from autosam.inference.picture_sources import Source, is_single, listed, sample_of
-from autosam.inference.sample_masking import mask_sample
+from autosam.inference.sample_masking import mask_sample, mask_views
 from autosam.inference.stored_models import load_model, push_model, save_model, weights_digest
 from autosam.models.autosam import PromptedSam
 from autosam.models.checkpoints import Decision
@@ -241,6 +241,7 @@ class AutoSam:
         scribbles: Sequence[tuple[np.ndarray, int]] = (),
         previous: Prediction | None = None,
         bands: Mapping[str, np.ndarray] | None = None,
+        dihedral: bool = False,
     ) -> Prediction | list[Prediction]:
         """Mask one picture or many; a person may correct the mask of one.
 
@@ -256,6 +257,8 @@ class AutoSam:
             previous: The prediction that is being corrected: its mask is fed back as SAM's mask prompt.
             bands: For a model that reads more than RGB: (height, width) by name. Those of a path that
                 are not given are read from folders beside the picture's own, e.g. ``../nir/``.
+            dihedral: The mean probability of the picture turned and mirrored in all eight ways: eight
+                times the work for steadier masks.
 
         Returns:
             A `Prediction`, or a list of them for a folder, pattern or list. For more pictures than
@@ -263,7 +266,8 @@ class AutoSam:
 
         Raises:
             ImageError: A picture cannot be read, or a click lies outside it.
-            DataError: Clicks without labels, a band that is missing, or corrections of many pictures.
+            DataError: Clicks without labels, a band that is missing, or corrections of many pictures or
+                in eight views.
             ModelError: Corrections of a model without a SAM.
             MissingPathError: There is no such file, or a folder or pattern finds none.
         """
@@ -275,15 +279,17 @@ class AutoSam:
                 "Call predict once for each picture."
             )
         if not single:
-            return list(self.predict_each(source))
+            return list(self.predict_each(source, dihedral=dihedral))
         sample, _ = sample_of(source, self.bands, arrays=bands)
-        return self.predict_sample(sample, query=query, previous=previous)
+        return self.predict_sample(sample, query=query, previous=previous, dihedral=dihedral)
 
-    def predict_each(self, source: Source | Sequence[Source]) -> Iterator[Prediction]:
+    def predict_each(
+        self, source: Source | Sequence[Source], *, dihedral: bool = False
+    ) -> Iterator[Prediction]:
         """As `predict`, one at a time, so that a folder of any length fits in memory."""
         for one in [source] if is_single(source) else listed(source):
             sample, _ = sample_of(one, self.bands)
-            yield self.predict_sample(sample)
+            yield self.predict_sample(sample, dihedral=dihedral)
 
     def predict_image(
         self,
@@ -311,6 +317,7 @@ class AutoSam:
         query: Query | None = None,
         previous: Prediction | None = None,
         image_embedding: ImageEmbedding | None = None,
+        dihedral: bool = False,
     ) -> Prediction:
         """Mask one sample, with its bands where the model reads them.
 
@@ -321,12 +328,21 @@ class AutoSam:
             sample: Picture, and perhaps bands.
             query: A person's correction.
             previous: The prediction before it.
-            image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
+            image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding; of the
+                sample as it is, also with `dihedral`.
+            dihedral: The mean of its eight views, uncorrected.
 
         Raises:
             ModelError: A correction of a model without a SAM.
-            DataError: A band or, for oracle prompts, the true mask is missing.
+            DataError: A band or, for oracle prompts, the true mask is missing; a correction of eight views.
         """
+        if dihedral:
+            if query is not None or previous is not None:
+                raise DataError(
+                    "dihedral must be False for a correction, got True: a click is one view's. "
+                    "Correct the mask of one view, or leave the clicks out."
+                )
+            return mask_views(self, sample, image_embedding=image_embedding)
         return mask_sample(
             self, sample, query=query, previous=previous, image_embedding=image_embedding
         )

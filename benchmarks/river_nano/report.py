@@ -32,7 +32,7 @@ from autosam.models.embedded import embedded_folder
 from autosam.overlap import mask_iou
 from autosam.recipes.click_curves import click_curve
 from autosam.recipes.environment import environment
-from autosam.types import Sample
+from autosam.types import Prediction, Sample
 from benchmarks.river_nano.promptable import RECIPE
 from benchmarks.river_nano.scenes import labelled_names, read_scene
 
@@ -55,10 +55,10 @@ def test_samples(data: Path, recipe: Mapping[str, Any]) -> list[Sample]:
     return samples
 
 
-def judge(model: AutoSam, sample: Sample) -> dict[str, Any]:
+def judge(model: AutoSam, sample: Sample, *, dihedral: bool) -> dict[str, Any]:
     """One picture's row."""
     start = time.perf_counter()
-    prediction = model.predict_image(sample.image, name=sample.name)
+    prediction = _predicted(model, sample, dihedral)
     seconds = time.perf_counter() - start
     if sample.mask is None:
         raise AssertionError("test samples are labelled")
@@ -78,11 +78,15 @@ def judge(model: AutoSam, sample: Sample) -> dict[str, Any]:
     }
 
 
-def calibration_error(model: AutoSam, samples: Sequence[Sample]) -> float:
+def _predicted(model: AutoSam, sample: Sample, dihedral: bool) -> Prediction:
+    return model.predict_sample(Sample(name=sample.name, image=sample.image), dihedral=dihedral)
+
+
+def calibration_error(model: AutoSam, samples: Sequence[Sample], *, dihedral: bool) -> float:
     """Expected calibration error over all valid pixels."""
     histogram = LogitHistogram()
     for sample in samples:
-        probability = model.predict_image(sample.image).probability
+        probability = _predicted(model, sample, dihedral).probability
         if sample.mask is not None:
             histogram.add_probability(probability, truth=sample.mask, valid=sample.valid)
     error = expected_calibration_error(reliability_table(histogram))
@@ -170,6 +174,21 @@ def draw(
     save_picture(path, contact_sheet(pictures, titles, 4, legend=ERROR_LEGEND))
 
 
+def judged(
+    model: AutoSam, samples: Sequence[Sample], name: str, *, dihedral: bool
+) -> dict[str, Any]:
+    """All rows of a model, by group, and its calibration on what is not out of domain."""
+    rows = [judge(model, s, dihedral=dihedral) for s in track(samples, description=name)]
+    own = [sample for sample in samples if sample.name.split("/")[0] not in OUT_OF_DOMAIN]
+    groups, error = summarised(rows), calibration_error(model, own, dihedral=dihedral)
+    for group, found in groups.items():
+        print(name, group, found, flush=True)
+    print(name, "ECE", error, flush=True)
+    return {
+        "method": model.config.method, "groups": groups, "calibration_error": error, "rows": rows,
+    }  # fmt: skip
+
+
 def main() -> None:
     """Judge every model and write one result."""
     parser = argparse.ArgumentParser(
@@ -180,6 +199,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="PNG of Elwha and the worst pictures")
     parser.add_argument("--model", action="append", help="NAME=FOLDER, or NAME=river-nano")
     parser.add_argument("--clicks", type=int, default=5, help="of a simulated person, an oracle")
+    parser.add_argument("--dihedral", action="store_true", help="also the mean of eight views")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
@@ -188,21 +208,17 @@ def main() -> None:
     for pair in arguments.model or ["river-nano=river-nano"]:
         name, _, folder = pair.partition("=")
         model = AutoSam.from_pretrained(folder)
-        rows = [judge(model, sample) for sample in track(samples, description=name)]
-        own = [sample for sample in samples if sample.name.split("/")[0] not in OUT_OF_DOMAIN]
+        once = judged(model, samples, name, dihedral=False)
         result["models"][name] = {
-            "method": model.config.method,
-            "groups": summarised(rows),
-            "calibration_error": calibration_error(model, own),
+            **once,
             "cost": cost(embedded_folder(folder) or Path(folder), model),
             "oracle_clicks": corrected(model, samples, arguments.clicks),
-            "rows": rows,
         }
+        if arguments.dihedral:
+            views = f"{name}, eight views"
+            result["models"][views] = judged(model, samples, views, dihedral=True)
         if arguments.sheet and name == "river-nano":
-            draw(model, samples, rows, arguments.sheet)
-        for group, found in result["models"][name]["groups"].items():
-            print(name, group, found, flush=True)
-        print(name, "ECE", result["models"][name]["calibration_error"])
+            draw(model, samples, once["rows"], arguments.sheet)
     write_json(arguments.out, {**result, "environment": environment()})
 
 
