@@ -96,7 +96,16 @@ class Query:
 
 def _checked_box(box: np.ndarray) -> np.ndarray:
     box = np.asarray(box, dtype=np.float32)
-    if box.shape != (4,) or not np.isfinite(box).all() or box[0] > box[2] or box[1] > box[3]:
+    if box.shape != (4,):
+        raise DataError(
+            f"box must be four numbers (left, top, right, bottom), got shape {box.shape}. "
+            "Give one box as a flat list."
+        )
+    if not np.isfinite(box).all():
+        raise DataError(
+            f"box must be finite numbers, got {box.tolist()}. Check its left, top, right and bottom."
+        )
+    if box[0] > box[2] or box[1] > box[3]:
         raise DataError(
             f"box must be (left, top, right, bottom) with left <= right and top <= bottom, got "
             f"{box.tolist()}. Put the smaller corner first."
@@ -261,7 +270,7 @@ class Prediction:
     mask_logits: np.ndarray | None = None
     """(low, low) float32 on SAM's own grid, which the next correction feeds back; None without a SAM."""
     made_by: str = ""
-    """Which weights and prompts made it; a PNG mask carries it along, lest it be taken for another's."""
+    """Which weights and prompts made it; PNG and JPEG carry it along, lest they be taken for another's."""
     presence: float | None = None
     """Probability that the picture shows any river, 0..1; None where the model was not fitted to say."""
     domain_distance: float | None = None
@@ -279,11 +288,13 @@ class Prediction:
 
     @property
     def confidence(self) -> float:
-        """Mean probability of the class that was chosen, over pixels with data: 0.5 guess, 1 certain.
+        """Mean probability of the class that was chosen, over pixels with data: 1 is certain.
 
-        Zero when the picture has no data at all.
+        At a threshold of 0.5 it is at least 0.5; at another, a pixel that is more likely water may be
+        called land and counts less. Zero when the picture has no data at all.
         """
-        certain = np.maximum(self.probability, 1 - self.probability)
+        water = self.probability >= self.threshold
+        certain = np.where(water, self.probability, 1 - self.probability)
         kept = certain if self.valid is None else certain[self.valid]
         return float(kept.mean()) if kept.size else 0.0
 
@@ -336,25 +347,25 @@ class Prediction:
         from autosam.drawing import marked, overlay
 
         path = _checked_suffix(path, (".png", ".jpg", ".jpeg"))
+        options: dict[str, Any] = {}
+        if path.suffix.lower() == ".png":
+            options = _png_words(self.made_by)
+        elif self.made_by:
+            options["comment"] = f"autosam {self.made_by}".encode()
         drawn = overlay(self.image, self.mask)
         for query in self.prompt.queries if self.prompt else ():
             boxes = () if query.box is None else (query.box,)
             drawn = marked(drawn, points=query.points, labels=query.labels, boxes=boxes)
         with replacing(path) as beside:
-            Image.fromarray(drawn).save(beside)
+            Image.fromarray(drawn).save(beside, **options)
         return path
 
     def _write(self, path: PathLike, grey: np.ndarray) -> Path:
         from PIL import Image
-        from PIL.PngImagePlugin import PngInfo
 
         path = _checked_suffix(path, (".png", ".tif", ".tiff"))
         picture = Image.fromarray(grey)
-        options: dict[str, Any] = {}
-        if self.made_by and path.suffix.lower() == ".png":
-            words = PngInfo()
-            words.add_text("autosam", self.made_by)
-            options["pnginfo"] = words
+        options = _png_words(self.made_by) if path.suffix.lower() == ".png" else {}
         if self.valid is not None and not self.valid.all():
             picture = Image.merge(
                 "LA", (picture, Image.fromarray(self.valid.astype(np.uint8) * 255))
@@ -372,6 +383,16 @@ class Explanation:
     """In the picture's own pixels."""
     iou: float
     """Of plain SAM's mask for that prompt with the mask that is explained, 0..1."""
+
+
+def _png_words(made_by: str) -> dict[str, Any]:
+    """What Pillow must be told for a PNG to say who made it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    words = PngInfo()
+    if made_by:
+        words.add_text("autosam", made_by)
+    return {"pnginfo": words}
 
 
 def _checked_suffix(path: PathLike, allowed: tuple[str, ...]) -> Path:

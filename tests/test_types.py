@@ -1,11 +1,13 @@
 """Samples refuse what cannot be right; predictions say what they hold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from autosam.errors import DataError, OutputError
-from autosam.types import Prediction, Sample
+from autosam.types import Prediction, Query, Sample
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 
@@ -43,6 +45,40 @@ def test_a_prediction_measures_itself():
     assert prediction().mask.tolist() == [[True, False], [True, False]]
     assert prediction().water_share == 0.5
     assert prediction().confidence == pytest.approx((0.9 + 0.8 + 0.6 + 0.6) / 4)
+
+
+def test_confidence_is_in_the_class_that_the_threshold_chose():
+    # Above the threshold is only .9: .6 is called land, of which the probability is .4.
+    shown = dataclasses.replace(prediction(), threshold=0.75)
+    assert shown.mask.sum() == 1
+    assert shown.confidence == pytest.approx((0.9 + 0.8 + 0.4 + 0.6) / 4)
+    low = dataclasses.replace(prediction(), threshold=0.3)
+    assert low.confidence == pytest.approx((0.9 + 0.8 + 0.6 + 0.4) / 4)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([1, 2, 3], r"box must be four numbers .*got shape \(3,\)\. Give one box as a flat list"),
+        ([[1, 2, 3, 4]], r"box must be four numbers .*got shape \(1, 4\)\. Give one box"),
+        ([1, 2, np.nan, 4], r"box must be finite numbers, got \[1.0, 2.0, nan, 4.0\]\. Check"),
+        ([9, 2, 3, 4], "left <= right .*Put the smaller corner first"),
+    ],
+)
+def test_a_box_that_cannot_be_meant_is_refused_for_its_own_reason(box, message):
+    with pytest.raises(DataError, match=message):
+        Query(box=np.array(box))
+
+
+@pytest.mark.parametrize("name", ["shown.png", "shown.jpg"])
+def test_files_say_who_made_them(tmp_path, name):
+    shown = dataclasses.replace(prediction(), made_by="learnt río 12ab")
+    with Image.open(shown.plot(tmp_path / name)) as plot:
+        said = plot.info.get("autosam") or plot.info["comment"].decode()
+    assert said in ("learnt río 12ab", "autosam learnt río 12ab")
+    if name.endswith(".png"):
+        assert Image.open(shown.save(tmp_path / name)).info["autosam"] == "learnt río 12ab"
+    assert "comment" not in Image.open(prediction().plot(tmp_path / "none.jpg")).info
 
 
 def test_pixels_without_data_are_neither_water_nor_counted():

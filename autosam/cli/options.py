@@ -28,7 +28,9 @@ Model = Annotated[
         "or an ONNX file of `autosam export`.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Mask again what is finished.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Mask again what is finished; write over others' files.")
+]
 Token = Annotated[
     Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
     typer.Option(

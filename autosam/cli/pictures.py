@@ -61,6 +61,10 @@ def predict(
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write the picture with the water tinted.")
     ] = False,
+    dihedral: Annotated[
+        bool,
+        typer.Option("--dihedral", help="Mean of the eight views of each picture: 8 x the work."),
+    ] = False,
     sheet: Sheet = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; read and write nothing.")
@@ -79,7 +83,7 @@ def predict(
     token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Mask pictures: autosam predict PICTURES/ -o MASKS/. Finished ones are skipped."""
+    """Mask pictures: autosam predict PICTURES/ -o MASKS/. Finished ones are skipped, others' files kept."""
     from autosam.recipes.predicting import predict_files
     from autosam.recipes.previews import save_sheet
 
@@ -91,6 +95,7 @@ def predict(
         overwrite=overwrite,
         probability=probability,
         preview=preview,
+        dihedral=dihedral,
         dry_run=dry_run,
         prompts=prompt_choice(prompt, coarse_from),
         band_folders=band_folders(band or ()),

@@ -39,6 +39,8 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda values: np.rot90(values, k=1),
 }
 _KINDS = {"P": "palette", "PA": "palette with transparency"}
+_PNG_GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""Of 2 and 4 bits, which Pillow spreads over 0..255, but not the value that a PNG names transparent."""
 _SAMPLE_FORMAT, _NO_DATA = 339, 42113
 """Tags of a TIFF: 1 for unsigned and 2 for signed values, and GDAL's text of the value without data."""
 _pillow_limit = threading.Lock()
@@ -83,7 +85,7 @@ def decode_file(source: PathLike | bytes, label: str, *, as_mask: bool) -> Store
         ImageError: It is empty, damaged, no picture, too large, or a mask stored as JPEG.
     """
     content = source if isinstance(source, bytes) else _checked_file(Path(source))
-    with _damage_named(label), _opened(content, label) as picture:
+    with open_picture(content, label) as picture:
         check_size(picture.height, picture.width, label)
         if as_mask and picture.format in _JPEG_FORMATS:
             raise ImageError(
@@ -104,11 +106,12 @@ def decode_image(picture: Image.Image, label: str, *, as_mask: bool) -> StoredVa
         ImageError: It is damaged.
     """
     with _damage_named(label):
+        clear = _transparent_value(picture)
         picture.load()
         if as_mask and picture.mode in ("P", "PA"):
             stored = StoredValues(values=np.array(picture.getchannel(0)))
         else:
-            stored = _plain_values(*_plain_mode(picture))
+            stored = _plain_values(*_plain_mode(picture), clear=clear)
         return _as_tagged(stored, picture).upright(_orientation(picture))
 
 
@@ -151,23 +154,28 @@ def _checked_file(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _opened(content: Path | bytes, label: str) -> Iterator[Image.Image]:
-    """Open with Pillow, without its own size limit: ours is checked next, by name."""
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    if size == 0:
-        raise ImageError(f"picture must not be empty, got 0 bytes ({label}). Copy it again.")
-    stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
-    try:
-        with _pillow_limit:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                picture = Image.open(stream)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    except UnidentifiedImageError as error:
-        raise ImageError(_not_a_picture(_first_bytes(content, 4), label)) from error
-    with picture:
-        yield picture
+def open_picture(content: Path | bytes, label: str) -> Iterator[Image.Image]:
+    """Open with Pillow, of any size: without its own limit, which bars pictures that we read.
+
+    Raises:
+        ImageError: It is empty, damaged or no picture, or is found to be while it is open.
+    """
+    with _damage_named(label):
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if size == 0:
+            raise ImageError(f"picture must not be empty, got 0 bytes ({label}). Copy it again.")
+        stream: Any = io.BytesIO(content) if isinstance(content, bytes) else content
+        try:
+            with _pillow_limit:
+                limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                try:
+                    picture = Image.open(stream)
+                finally:
+                    Image.MAX_IMAGE_PIXELS = limit
+        except UnidentifiedImageError as error:
+            raise ImageError(_not_a_picture(_first_bytes(content, 4), label)) from error
+        with picture:
+            yield picture
 
 
 def _not_a_picture(start: bytes, label: str) -> str:
@@ -211,8 +219,10 @@ def _deep_values(picture: Image.Image, content: Path | bytes) -> StoredValues:
         raise ValueError(str(error).strip()) from error
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("16-bit colours that cannot be decoded")
-    alpha = values[..., 3] > 0 if values.shape[2] == 4 and "A" in picture.getbands() else None
-    return StoredValues(values=values[..., 2::-1], alpha=alpha)  # BGR to RGB
+    colours = values[..., 2::-1]  # BGR to RGB
+    if "A" in picture.getbands():
+        return StoredValues(values=colours, alpha=values[..., 3] > 0)
+    return StoredValues(values=colours, alpha=_opaque(colours, _transparent_value(picture)))
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -226,22 +236,46 @@ def _orientation(picture: Image.Image) -> int:
 def _plain_mode(picture: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Grey, grey with alpha, RGB, RGBA or a mode of deep values, and what was converted."""
     mode = picture.mode
-    if mode == "PA" or "transparency" in picture.info:
-        return picture.convert("RGBA"), (f"{_KINDS.get(mode, mode)} converted to RGB",)
+    if mode in ("P", "PA"):
+        clear = mode == "PA" or "transparency" in picture.info
+        return picture.convert("RGBA" if clear else "RGB"), (f"{_KINDS[mode]} converted to RGB",)
     if mode in ("La", "RGBa"):
         return picture.convert({"La": "LA", "RGBa": "RGBA"}[mode]), ()
     if mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or mode.startswith("I;16"):
         return picture, ()
-    return picture.convert("RGB"), (f"{_KINDS.get(mode, mode)} converted to RGB",)
+    return picture.convert("RGB"), (f"{mode} converted to RGB",)
 
 
-def _plain_values(picture: Image.Image, notes: tuple[str, ...]) -> StoredValues:
+def _transparent_value(picture: Image.Image) -> int | tuple[int, ...] | None:
+    """The one grey or colour that a PNG (tRNS) or GIF calls transparent; ask before the pixels are loaded."""
+    value = picture.info.get("transparency")
+    if picture.mode == "RGB":
+        return value if isinstance(value, tuple) and len(value) == 3 else None
+    if not isinstance(value, int) or picture.mode not in ("1", "L", "I", "I;16", "I;16B"):
+        return None
+    if picture.mode == "1":
+        return min(value, 1)
+    tiles: Any = getattr(picture, "tile", ())  # none are left once they are loaded
+    return value * _PNG_GREY_STEPS.get(tiles[0][3], 1) if tiles else value
+
+
+def _opaque(values: np.ndarray, clear: int | tuple[int, ...] | None) -> np.ndarray | None:
+    """(height, width) bool, False where all channels have the transparent value; None without one."""
+    if clear is None:
+        return None
+    differs: np.ndarray = (values != np.array(clear)).reshape(*values.shape[:2], -1).any(axis=2)
+    return differs
+
+
+def _plain_values(
+    picture: Image.Image, notes: tuple[str, ...], *, clear: int | tuple[int, ...] | None
+) -> StoredValues:
     values = np.array(picture)
     if picture.mode == "LA":
         return StoredValues(values=values[..., 0], alpha=values[..., 1] > 0, notes=notes)
     if picture.mode == "RGBA":
         return StoredValues(values=values[..., :3], alpha=values[..., 3] > 0, notes=notes)
-    return StoredValues(values=values, notes=notes)
+    return StoredValues(values=values, alpha=_opaque(values, clear), notes=notes)
 
 
 def _as_tagged(stored: StoredValues, picture: Image.Image) -> StoredValues:

@@ -2,17 +2,17 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
+from autosam.data.decoding import open_picture
 from autosam.data.images import find_images
-from autosam.errors import AutoSamError, OutputError
+from autosam.errors import AutoSamError, ImageError, OutputError
 from autosam.files import PathLike
 from autosam.inference.output_names import pair_outputs
 from autosam.inference.picture_sources import sample_of
+from autosam.inference.sample_masking import maker
 from autosam.inference.segmenter import AutoSam
 
 Status = Literal["written", "finished before", "would be written", "failed"]
@@ -28,7 +28,7 @@ class MaskedFile:
     water_share: float | None = None
     """Share of the pixels with data that are water, 0..1."""
     confidence: float | None = None
-    """Mean probability of the chosen class, 0.5..1; 0 when the picture has no data."""
+    """Mean probability of the chosen class, 0..1; 0 when the picture has no data."""
     presence: float | None = None
     """Probability that there is a river at all, 0..1; None where the model cannot say."""
     domain_distance: float | None = None
@@ -64,43 +64,56 @@ def extras(mask: Path) -> tuple[Path, Path]:
 
 
 def is_finished(picture: Path, mask: Path, wanted: Sequence[Path] = ()) -> bool:
-    """Whether a mask is there, whole, of the picture's size and no older, with what else is wanted."""
-    if not mask.is_file() or not all(path.is_file() for path in wanted):
-        return False
+    """Whether a mask is there, whole, of the picture's size, and it and what else is wanted no older."""
     try:
-        with Image.open(mask) as found:
+        taken = picture.stat().st_mtime
+        if any(file.stat().st_mtime < taken for file in (mask, *wanted)):
+            return False
+        with open_picture(mask, str(mask)) as found:
             found.load()
             size = found.size
-        with Image.open(picture) as opened:
-            same = sorted(opened.size) == sorted(size)  # EXIF may have turned the picture
-        return same and mask.stat().st_mtime >= picture.stat().st_mtime
-    except (OSError, SyntaxError, ValueError):  # not to be read: mask it again, or say why not
+        with open_picture(picture, str(picture)) as opened:
+            return sorted(opened.size) == sorted(size)  # EXIF may have turned the picture
+    except (OSError, ImageError):  # not there or not to be read: mask it again, or say why not
         return False
 
 
-def check_maker(masks: Sequence[Path], made_by: str) -> None:
-    """Refuse to take the masks of another model, or of other prompts, for finished ones of this.
-
-    Masks that do not say who made them are passed over.
+def check_maker(files: Iterable[Path], made_by: str | None) -> None:
+    """Refuse to write over files that autosam did not make, or to take another model's for finished.
 
     Args:
-        masks: Where masks may be.
-        made_by: The model's `identity`.
+        files: What may be written; most are not there yet.
+        made_by: The model's `identity`; None to take those of any model.
 
     Raises:
-        OutputError: One was made by another.
+        OutputError: One was made by hand, by another program, or by another model or prompts.
     """
-    for mask in masks:
-        try:
-            with Image.open(mask) as found:
-                other = found.info.get("autosam", "")
-        except (OSError, SyntaxError, ValueError):
-            continue  # not there, or not to be read: it will be made anew
-        if other and other != made_by:
+    for file in files:
+        if not file.exists() or (file.is_file() and file.stat().st_size == 0):
+            continue  # nothing to lose
+        maker = _maker(file)
+        if not maker:
             raise OutputError(
-                f"masks in one folder must be of one model and its prompts, got {mask} by {other!r} for "
+                f"output must be new or autosam's own, got {file}, which does not say that autosam made "
+                "it. Choose another folder with -o, or --overwrite."
+            )
+        if made_by is not None and maker != made_by:
+            raise OutputError(
+                f"masks in one folder must be of one model and its prompts, got {file} by {maker!r} for "
                 f"{made_by!r}. Choose another folder, or --overwrite."
             )
+
+
+def _maker(file: Path) -> str:
+    """What a mask, probability or preview says of who made it; nothing where autosam did not."""
+    try:
+        with open_picture(file, str(file)) as found:
+            comment = found.info.get("comment", b"")  # of a JPEG
+            said = comment.decode(errors="replace") if isinstance(comment, bytes) else ""
+            own = said.removeprefix("autosam ") if said.startswith("autosam ") else ""
+            return str(found.info.get("autosam", own))
+    except (OSError, ImageError):
+        return ""
 
 
 def mask_files(
@@ -111,6 +124,7 @@ def mask_files(
     overwrite: bool = False,
     probability: bool = False,
     preview: bool = False,
+    dihedral: bool = False,
     band_folders: Mapping[str, PathLike] | None = None,
     on_each: Callable[[MaskedFile], None] | None = None,
 ) -> list[MaskedFile]:
@@ -122,27 +136,34 @@ def mask_files(
         model: None for a dry run, in which nothing is read or written.
         source: A picture, a folder, a glob pattern, or a list of these.
         output: A folder, made if it is not there.
-        overwrite: Mask again what is finished.
+        overwrite: Mask again what is finished, and write over files that are not autosam's.
         probability: Also write ``<stem>.probability.png``, 0..255 for 0..1.
         preview: Also write ``<stem>.preview.jpg``, the picture with the water tinted.
+        dihedral: The mean of each picture's eight views, as in `AutoSam.predict`.
         band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
         on_each: Called after each picture, for a progress bar.
 
     Raises:
-        OutputError: The folder holds masks by another model, or cannot be written.
+        OutputError: The folder holds files of these names that are not autosam's or another model's, or
+            cannot be written.
     """
     results = []
-    if model is not None and not overwrite:
-        check_maker([mask for _, mask in plan_masks(source, output)], model.identity)
+    plan = []
     for path, mask in plan_masks(source, output):
         shown = dict(zip(extras(mask), (probability, preview), strict=True))
-        wanted = [file for file, is_wanted in shown.items() if is_wanted]
+        plan.append((path, mask, [file for file, is_wanted in shown.items() if is_wanted]))
+    if not overwrite:
+        files = [file for _, mask, wanted in plan for file in (mask, *wanted)]
+        check_maker(files, None if model is None else maker(model, dihedral=dihedral))
+    for path, mask, wanted in plan:
         if not overwrite and is_finished(path, mask, wanted):
             result = MaskedFile(source=str(path), mask=str(mask), status="finished before")
         elif model is None:
             result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
         else:
-            result = _mask_one(model, path, mask, wanted=wanted, band_folders=band_folders)
+            result = _mask_one(
+                model, path, mask, wanted=wanted, dihedral=dihedral, band_folders=band_folders
+            )
         results.append(result)
         if on_each is not None:
             on_each(result)
@@ -159,13 +180,14 @@ def _mask_one(
     mask: Path,
     *,
     wanted: Sequence[Path],
+    dihedral: bool,
     band_folders: Mapping[str, PathLike] | None,
 ) -> MaskedFile:
     start = time.perf_counter()
     probability, preview = extras(mask)
     try:
         sample, notes = sample_of(path, model.bands, folders=band_folders)
-        prediction = model.predict_sample(sample)
+        prediction = model.predict_sample(sample, dihedral=dihedral)
         if probability in wanted:
             prediction.save_probability(probability)
         if preview in wanted:

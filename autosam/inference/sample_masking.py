@@ -55,12 +55,17 @@ def mask_sample(
         threshold=model.decision.threshold,
         valid=sample.valid,
         prompt=prompt,
-        made_by=model.identity,
+        made_by=maker(model, dihedral=False),
     )
     prediction = _gauged(model, prediction, low, frame, image_embedding)
     if isinstance(network, PromptedSam):
         prediction = dataclasses.replace(prediction, mask_logits=low[0].cpu().numpy())
     return _explainable(model, prediction)
+
+
+def maker(model: "AutoSam", *, dihedral: bool) -> str:
+    """What a prediction says of who made it: `made_by`."""
+    return f"{model.identity} in {len(VIEWS)} views" if dihedral else model.identity
 
 
 def mask_views(
@@ -78,7 +83,7 @@ def mask_views(
     mean = dataclasses.replace(
         first,
         probability=total / np.float32(len(VIEWS)),
-        made_by=f"{first.made_by} in {len(VIEWS)} views",
+        made_by=maker(model, dihedral=True),
     )
     return _explainable(model, mean)
 

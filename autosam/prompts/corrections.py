@@ -15,6 +15,14 @@ SCRIBBLE_POINTS = 8
 """Of one scribble, evenly along it: enough to follow it, few enough for a decoder trained on a handful."""
 LARGEST_PLACE = 1e6
 """Beyond it no picture reaches, and float32 no longer tells pixels apart."""
+_PAIRS = ("(count, 2)", "Give (x, y) pairs as rows.")
+_SHAPES = {
+    "points": _PAIRS,
+    "scribble": _PAIRS,
+    "labels": ("a flat list", "Give one for each point: 1 water, 0 land."),
+    "box": ("four numbers", "Give one box as left, top, right, bottom."),
+}
+"""What each must be, and what to do where it is not."""
 
 
 def correction(
@@ -41,17 +49,22 @@ def correction(
             f"points and labels must come together, got {given} without {absent}. "
             "Give one label for each point: 1 water, 0 land."
         )
-    places = _numbers("points", [] if points is None else points, width=2)
-    kinds = _numbers("labels", [] if labels is None else labels, width=0)
+    places = _numbers("points", [] if points is None else points)
+    kinds = _numbers("labels", [] if labels is None else labels)
     for line, label in _checked_scribbles(scribbles):
         along = scribble_points(line)
         places = np.vstack([places, along])
         kinds = np.concatenate([kinds, np.full(len(along), label)])
     if not np.isin(kinds, (WATER_POINT, LAND_POINT)).all():
-        raise DataError(f"labels must be 1 (water) or 0 (land), got {kinds.tolist()}. Change them.")
-    if (np.abs(places) > LARGEST_PLACE).any():
-        raise DataError(f"points must lie in the picture, got {places.tolist()!s:.80}. Mend them.")
-    corners = None if box is None else _numbers("box", box, width=0)
+        raise DataError(
+            f"labels must be 1 (water) or 0 (land), got {kinds.tolist()!s:.80}. Change them."
+        )
+    corners = None if box is None else _numbers("box", box)
+    for name, numbers in (("points", places), ("box", corners)):
+        if numbers is not None and (np.abs(numbers) > LARGEST_PLACE).any():
+            raise DataError(
+                f"{name} must lie in the picture, got {numbers.tolist()!s:.80}. Mend the numbers."
+            )
     query = Query(points=places, labels=kinds, box=corners)
     return None if query.is_empty else query
 
@@ -73,20 +86,24 @@ def _checked_scribbles(scribbles: object) -> list[tuple[np.ndarray, float]]:
     return pairs
 
 
-def _numbers(name: str, values: object, *, width: int) -> np.ndarray:
-    """As float array: (count, width), or (count,) for a width of 0."""
+def _numbers(name: str, values: object) -> np.ndarray:
+    """As float array, of the shape that `_SHAPES` names: (count, 2) or (count,)."""
+    wanted, advice = _SHAPES[name]
     try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(values)
+        if given.dtype.kind not in "biufO":  # complex numbers and text would be cast in silence
+            raise TypeError(given.dtype)
+        array = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise DataError(
-            f"{name} must be numbers, got {values!r:.80}. Give plain lists or arrays."
+            f"{name} must be real numbers, got {values!r:.80}. Give plain lists or arrays."
         ) from error
-    shape = (-1, width) if width else (-1,)
+    pairs = _SHAPES[name] is _PAIRS
     if array.size == 0:
-        return np.zeros((0, width) if width else 0)
-    if array.ndim != len(shape) or (width and array.shape[1] != width):
-        wanted = f"(count, {width})" if width else "a flat list"
-        raise DataError(f"{name} must be {wanted}, got {array.shape}. Give (x, y) pairs as rows.")
+        return np.zeros((0, 2) if pairs else 0)
+    if array.ndim != (2 if pairs else 1) or (pairs and array.shape[1] != 2):
+        got = f"shape {array.shape}" if array.ndim else f"the one number {values!r:.80}"
+        raise DataError(f"{name} must be {wanted}, got {got}. {advice}")
     return array
 
 
@@ -99,7 +116,7 @@ def scribble_points(line: np.ndarray) -> np.ndarray:
     Raises:
         DataError: It has another shape.
     """
-    line = _numbers("scribble", line, width=2)
+    line = _numbers("scribble", line)
     if not len(line):
         raise DataError("scribble must have at least one point, got none. Draw a line or a dot.")
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)

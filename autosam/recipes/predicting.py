@@ -71,6 +71,7 @@ def predict_files(
     overwrite: bool = False,
     probability: bool = False,
     preview: bool = False,
+    dihedral: bool = False,
     dry_run: bool = False,
     prompts: PromptChoice | None = None,
     band_folders: Mapping[str, PathLike] | None = None,
@@ -84,9 +85,10 @@ def predict_files(
         model: 'river-nano', the folder of a run, or ``owner/name`` on the hub.
         source: Pictures, folders and glob patterns.
         output: Folder for the masks.
-        overwrite: Mask again what is finished.
+        overwrite: Mask again what is finished, and write over files that are not autosam's.
         probability: Also write the probability.
         preview: Also write a tinted picture.
+        dihedral: The mean of each picture's eight views, for eight times the work.
         dry_run: Plan only; the model is not even loaded.
         prompts: Other prompts than the run's own; an oracle is refused, for there is no truth here.
         band_folders: Where the bands lie that the model reads; by default beside the pictures' folder.
@@ -96,6 +98,7 @@ def predict_files(
 
     Raises:
         ConfigError: A source is empty, a band is not read by the model, or prompts are an oracle.
+        OutputError: A file in the way is not autosam's, or of another model.
     """
     if any(not str(one).strip() for one in source):
         raise ConfigError("picture must be named, got ''. Name a file, a folder or a pattern.")
@@ -116,6 +119,7 @@ def predict_files(
             overwrite=overwrite,
             probability=probability,
             preview=preview,
+            dihedral=dihedral,
             band_folders=band_folders,
             on_each=lambda _: advance(1),
         )

@@ -23,8 +23,16 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
     return stream.getvalue()
 
 
-def png_16_bit(values: np.ndarray, *, colour_type: int) -> bytes:
-    """A PNG written by hand: (height, width, channels) uint16."""
+def png_16_bit(values: np.ndarray, *, colour_type: int, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG written by hand: (height, width, channels) uint16, one grey or colour of it transparent."""
+    rows = [row.astype(">u2").tobytes() for row in values]
+    return png(rows, values.shape[1], bits=16, colour_type=colour_type, clear=clear)
+
+
+def png(
+    rows: list[bytes], width: int, *, bits: int, colour_type: int, clear: tuple[int, ...] = ()
+) -> bytes:
+    """By the specification: https://www.w3.org/TR/png-3/."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -34,13 +42,12 @@ def png_16_bit(values: np.ndarray, *, colour_type: int) -> bytes:
             + struct.pack(">I", zlib.crc32(kind + content))
         )
 
-    height, width = values.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour_type, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
+        + (chunk(b"tRNS", np.array(clear, ">u2").tobytes()) if clear else b"")
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
         + chunk(b"IEND", b"")
     )
 
@@ -218,6 +225,54 @@ def test_sixteen_bit_grey_with_alpha_is_read_in_full_depth():
     values[0, :, 0], values[0, :, 1] = np.arange(101) + 40, 65535
     image = read_image(png_16_bit(values, colour_type=4)).image
     assert len(np.unique(image)) == 97  # all but the clipped ends; eight bits would leave one
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_the_transparent_value_of_a_sixteen_bit_png_has_no_data(colour_type):
+    # 256 * 3 + 7 and the transparent 256 * 3 + 9 are one in their high byte, which is not enough.
+    channels = 3 if colour_type == 2 else 1
+    values = (np.arange(110, dtype=np.uint16) + 777).reshape(10, 11, 1).repeat(channels, 2)
+    values[4, 5], values[4, 6, 0] = 65535, 65535  # bright, and not to count; the other to stay
+    clear = (65535,) * channels
+    seen = png_16_bit(values, colour_type=colour_type, clear=clear)
+    picture, plain = read_image(seen), read_image(png_16_bit(values, colour_type=colour_type))
+    expected = (values == 65535).all(axis=2)
+    np.testing.assert_array_equal(picture.valid, ~expected)
+    low, high = np.percentile(values[~expected], [2, 98])
+    levels = np.clip(np.rint((values - low) * (255 / (high - low))), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(picture.image, np.broadcast_to(levels, (10, 11, 3)))
+    assert plain.valid is None
+    assert picture.notes[0].startswith("16 bits stretched to 8 between ")
+    assert picture.notes[-1] == f"{expected.mean():.1%} transparent, without data"
+    assert not any("converted" in note for note in picture.notes)
+    mask = read_labels(seen)
+    np.testing.assert_array_equal(mask, values.max(axis=2))
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "expected"),
+    [
+        (1, b"\x40", [True, False, True, True]),
+        (2, b"\x1b", [True, False, True, True]),
+        (4, b"\x01\x23", [True, False, True, True]),
+        (8, b"\x00\x01\x02\x03", [True, False, True, True]),
+    ],
+)
+def test_the_transparent_grey_of_a_png_is_found_at_every_depth(bits, row, expected):
+    picture = read_image(png([row], 4, bits=bits, colour_type=0, clear=(1,)))
+    assert picture.valid.tolist() == [expected]
+    assert picture.notes == (
+        "grey repeated in three channels",
+        "25.0% transparent, without data",
+    )
+
+
+def test_the_transparent_colour_of_a_png_is_found_and_nothing_else_is_said(colours):
+    content = encoded(Image.fromarray(colours), transparency=tuple(colours[2, 3].tolist()))
+    picture = read_image(content)
+    assert np.argwhere(~picture.valid).tolist() == [[2, 3]]
+    np.testing.assert_array_equal(picture.image, colours)
+    assert picture.notes == ("2.9% transparent, without data",)
 
 
 def test_a_flat_sixteen_bit_picture_keeps_its_brightness():
