@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 
 from autosam.cli import run
@@ -145,12 +146,18 @@ def test_pictures_of_any_shape_are_masked_at_their_own_size(finished, tmp_path, 
     assert len(list(output.iterdir())) == 9
 
 
+def maker_of(mask: Path) -> PngInfo:
+    words = PngInfo()
+    words.add_text("autosam", Image.open(mask).info["autosam"])
+    return words
+
+
 def test_finished_masks_are_skipped_unless_asked_for(finished, tmp_path, capsys):
     folder, output = pictures(tmp_path / "p"), tmp_path / "masks"
     arguments = ["predict", str(folder), "-m", str(finished), "-o", str(output), "--json"]
     assert run(arguments) == 0
     mask = output / "wide.png"
-    Image.new("L", (70, 30), 77).save(mask)
+    Image.new("L", (70, 30), 77).save(mask, pnginfo=maker_of(mask))
     capsys.readouterr()
     assert run(arguments) == 0
     assert {row["status"] for row in json.loads(capsys.readouterr().out)} == {"finished before"}
@@ -167,17 +174,30 @@ def test_a_mask_that_cannot_be_the_pictures_is_made_again(finished, tmp_path, ca
     mask = output / "wide.png"
     whole = mask.read_bytes()
     if spoil == "other size":
-        Image.new("L", (9, 9)).save(mask)
+        Image.new("L", (9, 9)).save(mask, pnginfo=maker_of(mask))
     elif spoil == "older than the picture":
         os.utime(mask, (1, 1))
     else:
-        mask.write_bytes(whole[: 40 if spoil == "cut" else 0])
+        mask.write_bytes(whole[: whole.index(b"IDAT") + 6 if spoil == "cut" else 0])
     capsys.readouterr()
     assert run(arguments) == 0
     statuses = {row["source"][-8:]: row["status"] for row in json.loads(capsys.readouterr().out)}
     assert statuses["wide.png"] == "written"
     assert statuses["tall.png"] == "finished before"
     assert mask.read_bytes() == whole
+
+
+def test_a_mask_by_hand_is_not_written_over(finished, tmp_path, capsys):
+    folder, output = pictures(tmp_path / "p"), tmp_path / "own"
+    output.mkdir()
+    Image.new("L", (100, 100), 128).save(output / "wide.png")
+    before = (output / "wide.png").read_bytes()
+    arguments = ["predict", str(folder), "-m", str(finished), "-o", str(output)]
+    assert run(arguments) == 2
+    assert "output must be new or autosam's own" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == ["wide.png"]
+    assert (output / "wide.png").read_bytes() == before
+    assert run([*arguments, "--overwrite"]) == 0
 
 
 def test_extras_that_were_not_asked_for_before_are_made(finished, tmp_path):
@@ -324,7 +344,36 @@ def test_polygons_and_probability_of_an_older_mask_do_not_pass_for_the_new_ones(
     assert (masks / "whole.probability.tif").is_file()
     assert run(["map", whole, "-o", str(masks), "--threshold", "0.01", "--nodata", "nan"]) == 0
     assert not (masks / "whole.probability.tif").exists()
-    assert "whole.gpkg: is of the mask that was here before" in capsys.readouterr().out
+    assert "whole.gpkg: is of another mask" in capsys.readouterr().out
+
+
+def test_map_writes_everything_of_a_raster_beside_one_that_lies_off_the_earth(
+    bright_and_dark, tmp_path, capsys
+):
+    import rasterio
+
+    (bright_and_dark / "first.tif").write_bytes((bright_and_dark / "whole.tif").read_bytes())
+    with rasterio.open(bright_and_dark / "first.tif", "r+") as raster:
+        raster.crs = "EPSG:4326"
+    masks = tmp_path / "masks"
+    options = ["--vector", "gpkg", "--preview", "--json"]
+    assert run(["map", str(bright_and_dark), "-o", str(masks), *options]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in rows] == ["written", "failed", "written"]
+    assert "coordinates must lie on the earth in WGS 84" in rows[0]["error"]
+    assert {path.name for path in masks.iterdir()} >= {"whole.gpkg", "whole.preview.jpg"}
+
+
+def test_polygons_that_a_killed_run_left_behind_are_made_again(bright_and_dark, tmp_path):
+    import geopandas
+
+    whole, masks = str(bright_and_dark / "whole.tif"), tmp_path / "masks"
+    again = ["map", whole, "-o", str(masks), "--threshold", "0.01"]
+    assert run(["map", whole, "-o", str(masks), "--vector", "gpkg"]) == 0
+    first = geopandas.read_file(masks / "whole.gpkg").area.sum()
+    assert run(again) == 0
+    assert run([*again, "--vector", "gpkg"]) == 0
+    assert geopandas.read_file(masks / "whole.gpkg").area.sum() > first
 
 
 def test_an_unknown_kind_of_polygons_is_refused_before_anything_is_masked(

@@ -141,7 +141,7 @@ class Masker:
             )
         if click.label not in (WATER_POINT, LAND_POINT):
             raise RefusedError(
-                f"label must be 1 (water) or 0 (land), got {click.label!r}. Change it."
+                f"label must be 1 (water) or 0 (land), got {click.label!r:.40}. Change it."
             )
         if not (-0.5 <= click.x < width and -0.5 <= click.y < height):
             raise RefusedError(
@@ -174,8 +174,15 @@ def _answer(found: Prediction, clicks: tuple[Click, ...]) -> Answer:
     )
 
 
-def said(answer: Answer) -> list[dict[str, str]]:
-    """What the model says of its own answer, in words: ``kind`` (good, note, warning) and ``text``."""
+def said(answer: Answer, valid: np.ndarray | None) -> list[dict[str, str]]:
+    """What the model says of its own answer, in words: ``kind`` (good, note, warning) and ``text``.
+
+    Args:
+        answer: To the picture.
+        valid: (height, width) bool, False without data, where the model has nothing to say; None: all has.
+    """
+    if valid is not None and not valid.any():
+        return [{"kind": "warning", "text": "No data: the file marks every pixel as empty."}]
     lines = []
     presence, iou = answer.presence, answer.expected_iou
     if presence is None:

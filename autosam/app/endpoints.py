@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from autosam.app.answers import Click, Masker, said
 from autosam.app.downloads import LARGEST_DRAWN, make_download
 from autosam.app.full_detail import FullDetail
-from autosam.app.refusals import RefusedError, too_large
+from autosam.app.refusals import RefusedError, in_words, too_large
 from autosam.app.sessions import Session, Sessions
 from autosam.app.uploads import (
     LARGEST_PHOTO,
@@ -28,6 +29,7 @@ from autosam.app.uploads import (
     shown_name,
 )
 from autosam.data.synthetic import make_scene
+from autosam.errors import AutoSamError
 from autosam.inference.tiles import as_tile_model
 
 PAGE = Path(__file__).parent / "page"
@@ -99,32 +101,28 @@ class Endpoints:
     async def upload(self, request: Request) -> Response:
         """Take a picture as the body of the request, and mask it."""
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._largest:
+        if length.isdecimal() and float(length) > self._largest:
             raise too_large(self._largest)
-        session = self._sessions.begin()
-        try:
+        with self._sessions.arriving() as session:
             file = session.folder / "picture"
             await receive(request.stream(), file, limit=self._largest)
             name = shown_name(request.headers.get("x-file-name", ""))
             session.picture = await _aside(lambda: open_picture(named_by_content(file), name))
             await self._mask(session)
-        except BaseException:  # a browser that has gone away leaves nothing either
-            self._sessions.close(session.name)
-            raise
         return JSONResponse(self._state(session), status_code=201)
 
     async def example(self, request: Request) -> Response:
         """A drawn river, for those who have no picture at hand."""
-        session = self._sessions.begin()
-        file = session.folder / "picture"
 
-        def draw() -> Picture:
+        def draw(file: Path) -> Picture:
             scene = make_scene(_EXAMPLE_SEED, side=(640, 960))
             Image.fromarray(scene.image).save(file, format="PNG")
             return open_picture(named_by_content(file), "drawn river.png")
 
-        session.picture = await _aside(draw)
-        await self._mask(session)
+        with self._sessions.arriving() as session:
+            file = session.folder / "picture"
+            session.picture = await _aside(lambda: draw(file))
+            await self._mask(session)
         return JSONResponse(self._state(session), status_code=201)
 
     async def state(self, request: Request) -> Response:
@@ -144,8 +142,8 @@ class Endpoints:
 
     async def click(self, request: Request) -> Response:
         """One more click."""
-        session = self._session(request)
         click = _click(await _small_json(request))
+        session = self._session(request)
         async with session.turn:
             picture, before = session.shown()
             answer = await _aside(
@@ -178,9 +176,9 @@ class Endpoints:
 
     async def detail(self, request: Request) -> Response:
         """Begin the mask by tiles; the state says how far it is."""
-        session = self._session(request)
+        threshold = _threshold((await _small_json(request)).get("threshold"))
+        session = self._session(request)  # not before: it may close while the request arrives
         picture, _ = session.shown()
-        threshold = _threshold(dict(await _small_json(request)).get("threshold"))
         if session.detail is not None and session.detail.state == "running":
             raise RefusedError("mask by tiles must end first, got one at work. Wait.", status=409)
         turn = self._masker.lock
@@ -194,17 +192,21 @@ class Endpoints:
         session = self._session(request)
         own = self._masker.model.decision.threshold
         threshold = _threshold(request.query_params.get("threshold", own))
-        in_detail = request.query_params.get("of", "screen") == "tiles"
+        kind, in_detail = request.path_params["kind"], request.query_params.get("of") == "tiles"
         identity = self._tiles.identity
-        made = await _aside(
-            lambda: make_download(
-                session,
-                request.path_params["kind"],
-                threshold=threshold,
-                in_detail=in_detail,
-                made_by=identity,
+        try:
+            made = await _aside(
+                lambda: make_download(
+                    session, kind, threshold=threshold, in_detail=in_detail, made_by=identity
+                )
             )
-        )
+        except RefusedError:
+            raise
+        except AutoSamError as error:
+            picture, _ = session.shown()
+            raise RefusedError(in_words(error, picture.file, picture.name)) from error
+        finally:
+            self._sessions.find_again(session)
         return FileResponse(made.file, media_type=made.kind, filename=made.name)
 
     def _session(self, request: Request) -> Session:
@@ -232,7 +234,7 @@ class Endpoints:
             "more_by_tiles": max(height, width) > self._tiles.side,
             "fits_from_screen": height * width <= LARGEST_DRAWN,
             "clicks": [[click.x, click.y, click.label] for click in answer.clicks],
-            "said": said(answer),
+            "said": said(answer, picture.valid),
             "presence": answer.presence,
             "expected_iou": answer.expected_iou,
             "detail": None if session.detail is None else session.detail.to_dict(),
@@ -253,7 +255,7 @@ async def _small_json(request: Request) -> dict[str, Any]:
     """The body of a request that is no picture.
 
     Raises:
-        RefusedError: It is large, or no JSON object.
+        RefusedError: It is large, or no JSON object of plain values.
     """
     content = b""
     async for chunk in request.stream():
@@ -264,28 +266,36 @@ async def _small_json(request: Request) -> dict[str, Any]:
             )
     try:
         values = json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict):
-        raise RefusedError("request must be a JSON object, got something else. Reload the page.")
+    if not isinstance(values, dict) or any(
+        isinstance(one, (list, dict)) for one in values.values()
+    ):
+        raise RefusedError(
+            "request must be a JSON object of plain values, got something else. Reload the page."
+        )
     return values
 
 
 def _click(values: dict[str, Any]) -> Click:
     """A click of plain finite numbers; where it lies is checked with the picture at hand."""
     x, y, label = (values.get(name, math.nan) for name in ("x", "y", "label"))
-    plain = all(type(one) in (int, float) and math.isfinite(one) for one in (x, y))
-    if not plain or type(label) is not int:
+    if not (_is_plain(x) and _is_plain(y) and type(label) is int):
         raise RefusedError(
             f"click must have numbers x and y and a label, got {values!s:.80}. Reload the page."
         )
     return Click(x=float(x), y=float(y), label=label)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    return type(value) in (int, float) and bool(abs(value) <= sys.float_info.max)
+
+
 def _threshold(given: object) -> float:
     try:
         threshold = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         threshold = math.nan
     if not 0 < threshold < 1:
         raise RefusedError(

@@ -1,5 +1,6 @@
 """A picture masked by tiles at its own pixels, in the background, while the page stays in use."""
 
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from autosam.app.refusals import in_words
 from autosam.app.uploads import Picture
 from autosam.data.images import read_image
-from autosam.errors import AutoSamError, one_line
+from autosam.errors import AutoSamError
 from autosam.inference.raster_plan import plan_raster
 from autosam.inference.tile_models import TileModel
 from autosam.inference.tiles import mask_raster
@@ -44,9 +46,9 @@ class CountedTiles:
         Raises:
             StoppedError: It was stopped.
         """
-        if self.stopped.is_set():
-            raise StoppedError
         with self._turn:
+            if self.stopped.is_set():
+                raise StoppedError
             found = self._model(tiles)
         self.count += len(tiles)
         return found
@@ -81,7 +83,8 @@ class FullDetail:
         self._notes: tuple[str, ...] = ()
         self._picture = picture
         self._model = CountedTiles(model, turn)
-        self._thread = threading.Thread(target=self._run, name="autosam-detail", daemon=True)
+        # No daemon: Python would end under it, and a thread inside torch then aborts the process.
+        self._thread = threading.Thread(target=self._run, name="autosam-detail", daemon=False)
         self._thread.start()
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,11 +100,11 @@ class FullDetail:
         }
 
     def stop(self) -> None:
-        """End it before the next tile."""
+        """End it before the next tile; nobody wants its folder any longer, which goes with it."""
         self._model.stopped.set()
 
     def join(self, seconds: float | None = None) -> None:
-        """Wait for its end."""
+        """Wait for its end, at most so long; None: however long it takes."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -111,12 +114,16 @@ class FullDetail:
         except StoppedError:
             self.state, self.error = "failed", "stopped."
         except AutoSamError as error:
-            self.error = one_line(error).replace(str(self._picture.file), self._picture.name)
+            self.error = in_words(error, self._picture.file, self._picture.name)
             self.state = "failed"
         except Exception:
             self.error = "Something went wrong inside autosam: its terminal says more."
             self.state = "failed"
-            raise
+            if not self._model.stopped.is_set():  # then its files are gone, which is no fault
+                raise
+        finally:
+            if self._model.stopped.is_set():
+                shutil.rmtree(self.mask.parent, ignore_errors=True)
 
     def _mask(self) -> None:
         source = self._picture.file if self._picture.is_raster else self._upright()

@@ -4,6 +4,7 @@ A page of any site may send requests to this machine. Its own name in `Host` bet
 its name here (DNS rebinding); its own name in `Origin` betrays one that posts from afar.
 """
 
+import asyncio
 import ipaddress
 import json
 import socket
@@ -52,6 +53,7 @@ class Guard:
         self._names = {*LOOPBACK, host.lower()}
         if self._is_open:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+        self._names.discard("")  # which a Host that is missing or malformed comes to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -59,18 +61,27 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        begun = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
             await send(message)
 
         problem = self._problem(scope["method"], Headers(scope=scope))
-        if problem is None:
+        if problem is not None:
+            await _refuse(problem, send_guarded, status=403)
+            return
+        try:
             await self._app(scope, receive, send_guarded)
-        else:
-            await _refuse(problem, send_guarded)
+        except asyncio.CancelledError:  # the server ends and waits no longer: no fault to print
+            if not begun:
+                text = "request must be answered before the app ends, got none. Start the app anew."
+                await _refuse(text, send_guarded, status=503)
 
     def _problem(self, method: str, headers: Headers) -> str | None:
         given = headers.get("host", "")
@@ -79,7 +90,7 @@ class Guard:
         if method in _SAFE:
             return None
         origin = headers.get("origin")
-        if origin is None or urlsplit(origin).netloc.lower() != given.lower():
+        if origin is None or _place_of(origin) != given.lower():
             return (
                 f"request must come from the app's own page, got origin {origin!r:.80}. "
                 "Open the printed address."
@@ -106,11 +117,19 @@ def _host_of(header: str) -> str:
         return ""
 
 
-async def _refuse(problem: str, send: Send) -> None:
+def _place_of(origin: str) -> str:
+    """Name and port; empty where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+async def _refuse(problem: str, send: Send, *, status: int) -> None:
     body = json.dumps({"error": problem}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

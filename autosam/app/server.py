@@ -30,6 +30,8 @@ DEFAULT_PORT = 8765
 DEFAULT_UPLOAD_MB = 500
 _SWEEP = 60.0
 """Seconds between looks for what was idle for too long."""
+_PATIENCE = 10.0
+"""Seconds for a last answer, and again for a last tile, when the app ends."""
 
 
 def build_app(
@@ -63,7 +65,7 @@ def build_app(
         finally:
             # Here and not after the server: it ends by raising its signal once more.
             sweeping.cancel()
-            sessions.close_all()
+            sessions.close_all(patience=_PATIENCE)
             shutil.rmtree(folder, ignore_errors=True)
 
     app = Starlette(
@@ -71,7 +73,7 @@ def build_app(
         lifespan=lifespan,
         exception_handlers={
             AutoSamError: _said,
-            HTTPException: _not_found,
+            HTTPException: _no_route,
             ClientDisconnect: _gone,
             Exception: _went_wrong,
         },
@@ -80,7 +82,7 @@ def build_app(
 
 
 def serve(
-    model: AutoSam,
+    model: AutoSam | Callable[[], AutoSam],
     *,
     source: str,
     host: str = "127.0.0.1",
@@ -92,7 +94,7 @@ def serve(
     """Run the app until it is interrupted.
 
     Args:
-        model: What masks.
+        model: What masks, or what loads it, which is asked once the port is found free.
         source: Its name or folder.
         host: Address to listen on; others than loopback let the whole network in, and a line says so.
         port: To listen on; 0 takes a free one.
@@ -101,7 +103,8 @@ def serve(
         say: Takes lines for the user.
 
     Raises:
-        ConfigError: The port is taken, or the host is not this machine's.
+        ConfigError: The port is taken, the host is empty or not this machine's, or the model needs more
+            than a picture.
     """
     with (
         contextlib.closing(_listening(host, port)) as listening,
@@ -110,7 +113,7 @@ def serve(
         taken = listening.getsockname()[1]
         address = f"http://{_reachable(host)}:{taken}/"
         app = build_app(
-            model,
+            model() if callable(model) else model,
             Path(folder),
             source=source,
             host=host,
@@ -126,7 +129,10 @@ def serve(
             opening = threading.Timer(0.7, webbrowser.open, (address,))
             opening.daemon = True
             opening.start()
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=int(_PATIENCE),
+        )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -139,11 +145,17 @@ def _reachable(host: str) -> str:
 
 def _listening(host: str, port: int) -> socket.socket:
     """Bound here and not by the server, which would end the process with a number for a message."""
+    if not host.strip():  # to a socket it means every address there is
+        raise ConfigError(
+            f"--host must be an address of this machine, got {host!r}. Leave it out for this machine "
+            "alone, or give 0.0.0.0 for the whole network."
+        )
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name != "nt":  # there it would let two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen()  # until then another could take it too
     except (OSError, OverflowError) as error:
         bound.close()
         raise ConfigError(
@@ -165,9 +177,16 @@ async def _said(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": text}, status_code=status)
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    return JSONResponse({"error": "There is nothing at this address."}, status_code=status)
+async def _no_route(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException) or error.status_code != 405:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        return JSONResponse({"error": "There is nothing at this address."}, status_code=status)
+    allowed = sorted((error.headers or {}).get("Allow", "").split(", "))
+    text = (
+        f"request must be {' or '.join(allowed)} at this address, got {request.method:.20}. "
+        "Reload the page."
+    )
+    return JSONResponse({"error": text}, status_code=405, headers=error.headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

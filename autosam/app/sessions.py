@@ -1,12 +1,13 @@
 """Uploads and what was made of them: each in a private folder, bounded in number and age, gone at the end."""
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from autosam.app.answers import Answer
@@ -16,6 +17,8 @@ from autosam.app.uploads import Picture
 from autosam.types import ImageEmbedding
 
 MOST_SESSIONS = 8
+MOST_ARRIVING = 4
+"""Pictures on their way at once, from their first byte until they are masked."""
 LONGEST_IDLE = 2 * 3600.0
 """Seconds."""
 
@@ -56,8 +59,9 @@ class Sessions:
 
     Args:
         root: Empty folder that nobody else may read.
-        most: The oldest is closed when there would be more.
-        longest_idle: Seconds without a request, after which one is closed.
+        most: Finished ones; the one that was idle longest is closed when there would be more.
+        most_arriving: Those on their way, which no other closes and which close no other.
+        longest_idle: Seconds without a request, after which a finished one is closed.
         clock: Gives seconds.
     """
 
@@ -66,11 +70,14 @@ class Sessions:
         root: Path,
         *,
         most: int = MOST_SESSIONS,
+        most_arriving: int = MOST_ARRIVING,
         longest_idle: float = LONGEST_IDLE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._most = most
+        self._most_arriving = most_arriving
+        self._arriving = 0
         self._longest_idle = longest_idle
         self._clock = clock
         self._open: dict[str, Session] = {}
@@ -78,17 +85,39 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self) -> Session:
-        """A new session with an empty folder."""
-        self.sweep()
-        while len(self._open) >= self._most:
-            self.close(min(self._open.values(), key=lambda session: session.touched).name)
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[Session]:
+        """A new session with an empty folder, open for others once the block ends well; else it is gone.
+
+        Raises:
+            RefusedError: Too many arrive already (503).
+        """
+        if self._arriving >= self._most_arriving:
+            raise RefusedError(
+                f"pictures must arrive at most {self._most_arriving} at a time, got one more. "
+                "Wait a moment, then send it again.",
+                status=503,
+            )
         name = secrets.token_urlsafe(16)
         folder = self._root / name
         folder.mkdir(mode=0o700)
-        session = Session(name=name, folder=folder, touched=self._clock())
-        self._open[name] = session
-        return session
+        session = Session(name=name, folder=folder)
+        self._arriving += 1
+        try:
+            yield session
+            self._keep(session)
+        except BaseException:  # a browser that has gone away leaves nothing either
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self._arriving -= 1
+
+    def _keep(self, session: Session) -> None:
+        self.sweep()
+        while len(self._open) >= self._most:
+            self.close(min(self._open.values(), key=lambda one: one.touched).name)
+        session.touched = self._clock()
+        self._open[session.name] = session
 
     def find(self, name: str) -> Session:
         """The session of this name.
@@ -106,6 +135,18 @@ class Sessions:
         session.touched = self._clock()
         return session
 
+    def find_again(self, session: Session) -> None:
+        """Make sure that a session is still there after files were written for it.
+
+        Raises:
+            RefusedError: It was closed meanwhile (404); what was written since is removed too.
+        """
+        try:
+            self.find(session.name)
+        except RefusedError:
+            shutil.rmtree(session.folder, ignore_errors=True)
+            raise
+
     def sweep(self) -> None:
         """Close what was idle for too long."""
         now = self._clock()
@@ -122,7 +163,11 @@ class Sessions:
             session.detail.stop()
         shutil.rmtree(session.folder, ignore_errors=True)
 
-    def close_all(self) -> None:
-        """At the end."""
+    def close_all(self, *, patience: float) -> None:
+        """At the end: stop what works in the background, and wait for it at most `patience` seconds."""
+        details = [one.detail for one in self._open.values() if one.detail is not None]
         for name in list(self._open):
             self.close(name)
+        latest = time.monotonic() + patience
+        for detail in details:
+            detail.join(max(0.0, latest - time.monotonic()))

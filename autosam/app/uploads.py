@@ -4,6 +4,7 @@ Only PNG, JPEG and TIFF are opened, known by their first bytes: formats that nam
 like) never reach a reader. The name that the browser gives is shown and never becomes a path.
 """
 
+import asyncio
 import dataclasses
 import re
 import unicodedata
@@ -16,7 +17,7 @@ import numpy as np
 from affine import Affine
 from PIL import Image
 
-from autosam.app.refusals import RefusedError, too_large
+from autosam.app.refusals import RefusedError, in_words, too_large
 from autosam.data.images import read_image
 from autosam.drawing import shrink
 from autosam.errors import AutoSamError, OutputError, one_line
@@ -42,6 +43,8 @@ _STARTS = {
     b"MM\0+": ".tif",
 }
 _LONGEST_NAME = 80
+LONGEST_SILENCE = 60.0
+"""Seconds between two pieces of an upload."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,13 +87,13 @@ async def receive(chunks: AsyncIterator[bytes], file: Path, *, limit: int) -> No
     """Write what arrives, and stop where it grows too large.
 
     Raises:
-        RefusedError: There are more than `limit` bytes (413), or none.
+        RefusedError: There are more than `limit` bytes (413), or none, or no more come (408).
         OutputError: The disk is full.
     """
     count = 0
     try:
         with file.open("xb") as stream:
-            async for chunk in chunks:
+            async for chunk in _steady(chunks):
                 count += len(chunk)
                 if count > limit:
                     raise too_large(limit)
@@ -101,6 +104,20 @@ async def receive(chunks: AsyncIterator[bytes], file: Path, *, limit: int) -> No
         ) from error
     if not count:
         raise RefusedError("picture must not be empty, got 0 bytes. Choose another file.")
+
+
+async def _steady(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, as long as they come: an upload that stands still must not keep others out."""
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(chunks), LONGEST_SILENCE)
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError as error:
+            raise RefusedError(
+                f"upload must go on, got nothing for {LONGEST_SILENCE:.0f} s. Send it again.",
+                status=408,
+            ) from error
 
 
 def shown_name(header: str) -> str:
@@ -143,7 +160,7 @@ def open_picture(file: Path, name: str) -> Picture:
     except RefusedError:
         raise
     except AutoSamError as error:
-        raise RefusedError(one_line(error).replace(str(file), name)) from error
+        raise RefusedError(in_words(error, file, name)) from error
 
 
 def _open_photo(file: Path, name: str) -> Picture:

@@ -38,8 +38,7 @@ def app(
         ) from error
     from autosam.inference.segmenter import AutoSam
 
-    loaded = AutoSam.from_pretrained(model, device=device, token=token)
     serve(
-        loaded, source=model, host=host, port=port, largest_upload_mb=max_upload,
-        open_browser=browser, say=say,
+        lambda: AutoSam.from_pretrained(model, device=device, token=token), source=model, host=host,
+        port=port, largest_upload_mb=max_upload, open_browser=browser, say=say,
     )  # fmt: skip

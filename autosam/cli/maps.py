@@ -1,6 +1,5 @@
 """The command that masks rasters: autosam map."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -17,7 +16,7 @@ from autosam.cli.options import (
     print_json,
     teller,
 )
-from autosam.cli.seeing import Html, Sheet, check_sheet, show_masks
+from autosam.cli.seeing import Html, Sheet, check_sheet
 
 if TYPE_CHECKING:
     from autosam.maps.rasters import RasterChoice
@@ -126,7 +125,8 @@ def map_command(
     Masks lie on the rasters' own pixels: 1 water, 0 land, 255 no data. A run that was killed goes on.
     """
     from autosam.maps.settings import MapSettings
-    from autosam.recipes.mapping import exit_code, map_rasters, write_items
+    from autosam.recipes.map_products import MapProducts, make_products
+    from autosam.recipes.mapping import exit_code, map_rasters
 
     _check_vector(vector)  # before anything is masked
     check_sheet(sheet)
@@ -140,16 +140,8 @@ def map_command(
         asset=asset, with_crs=vector == "geojson", engine=engine, workers=workers,
         device=device, runtime=runtime, token=token, say=teller(as_json),
     )  # fmt: skip
-    for outcome in outcomes:
-        if outcome.status in ("written", "finished before"):
-            made = outcome.status == "written" or overwrite
-            _write_polygons(Path(outcome.mask), vector, is_new=made, say=teller(as_json))
-    masked = [(one.source, one.mask) for one in outcomes if one.raster is not None]
-    show_masks(masked, vector, html=html, preview=preview, sheet=sheet, say=teller(as_json))
-    if stac and not dry_run:
-        collection = write_items(outcomes)
-        if collection is not None:
-            teller(as_json)(f"{collection}: a STAC collection of {len(outcomes)} masks")
+    products = MapProducts(vector=vector, preview=preview, html=html, stac=stac, sheet=sheet)
+    outcomes = make_products(outcomes, products, overwrite=overwrite, say=teller(as_json))
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     if exit_code(outcomes):
@@ -165,22 +157,6 @@ def _check_vector(vector: str | None) -> None:
         raise ConfigError(
             f"--vector must be {', '.join(known)}, got {vector!r}. {did_you_mean(vector, known)}"
         )
-
-
-def _write_polygons(
-    mask: Path, vector: str | None, *, is_new: bool, say: Callable[[str], None]
-) -> None:
-    """Polygons of a mask that has none yet, or is new; those of an older mask are told of."""
-    from autosam.maps.vector_files import VECTOR_FORMATS
-    from autosam.recipes.river_products import vectorise
-
-    for suffix in VECTOR_FORMATS:
-        polygons = mask.with_suffix(suffix)
-        if suffix == f".{vector}":
-            if is_new or not polygons.exists():
-                vectorise(mask, polygons, say=say)
-        elif is_new and polygons.exists():
-            say(f"{polygons}: is of the mask that was here before. Remove it, or make it again.")
 
 
 def _raster_choice(

@@ -39,27 +39,3 @@ def show_page(
     from autosam.recipes.map_pages import draw_page
 
     draw_page(mask, page, picture=picture, vectors=vectors, say=say)
-
-
-def show_masks(
-    masked: list[tuple[str, str]],
-    vector: str | None,
-    *,
-    html: bool,
-    preview: bool,
-    sheet: Path | None,
-    say: Callable[[str], None],
-) -> None:
-    """What is to be looked at, of pairs of raster and mask."""
-    from autosam.recipes.map_pages import draw_page
-    from autosam.recipes.previews import save_raster_preview, save_sheet
-
-    for _, name in masked:
-        mask = Path(name)
-        if preview:
-            save_raster_preview(mask, say=say)
-        if html:
-            polygons = None if vector is None else mask.with_suffix(f".{vector}")
-            draw_page(mask, mask.with_suffix(".html"), vectors=polygons, say=say)
-    if sheet is not None:
-        save_sheet(sheet, masked, say=say)

@@ -12,7 +12,7 @@ from autosam.files import PathLike, read_json
 from autosam.inference.raster_job import RasterJob
 from autosam.inference.tile_models import TileFacts
 from autosam.maps.journal import unfinished
-from autosam.maps.rasters import Raster
+from autosam.maps.rasters import Raster, is_remote
 from autosam.maps.settings import MapSettings
 from autosam.types import Georeference
 
@@ -33,6 +33,8 @@ class MappedRaster:
     """In this run."""
     resumed: bool = False
     """Whether an earlier run had begun it."""
+    changed: tuple[str, ...] = ()
+    """What was another for the mask in whose place it was written; none where there was no mask."""
 
     @property
     def failed_tiles(self) -> int:
@@ -84,7 +86,7 @@ class PlannedRaster:
             source=os.fspath(source),
             output=output,
             job=job,
-            plan=plan_of(job, source, model),
+            plan=plan_of(job, source, model, output=output),
             georeference=raster.georeference,
         )
 
@@ -101,18 +103,23 @@ class PlannedRaster:
             source=self.source, mask=str(self.output), status="finished before", report=report
         )
 
+    def changed(self) -> tuple[str, ...]:
+        """What was another for the mask that lies at the output, in words; none where there is no mask."""
+        report = _read_report(self.output)
+        return () if report is None else _changed(report["plan"], self.plan)
 
-def plan_of(job: RasterJob, source: PathLike, model: TileFacts) -> dict[str, Any]:
+
+def plan_of(job: RasterJob, source: PathLike, model: TileFacts, *, output: Path) -> dict[str, Any]:
     """Everything that the pixels follow from, as JSON values: equal plans give equal bytes."""
-    name = os.fspath(source)
-    stamp = None
-    if Path(name).is_file():
-        status = Path(name).stat()
+    place, stamp = os.fspath(source), None
+    if not is_remote(place):
+        file = Path(place).expanduser()
+        place, status = _seen_from(output, file), file.stat()
         stamp = [status.st_size, status.st_mtime_ns]
     return {
         "format": FORMAT,
         "autosam": __version__,
-        "source": name,
+        "source": place,
         "source_size_and_time": stamp,
         "model": model.identity,
         "threshold": job.threshold,
@@ -145,30 +152,83 @@ def check_output(source: PathLike, output: Path) -> None:
         )
 
 
+def raster_of(mask: Path, source: str) -> str:
+    """Where the raster of a mask lies, by what its plan says."""
+    if is_remote(source):
+        return source
+    return os.path.normpath(os.path.join(os.path.realpath(mask.parent), source))
+
+
+def _seen_from(mask: Path, raster: Path) -> str:
+    """The way to a raster from its mask: the same however both are named, and when both are moved."""
+    place = os.path.realpath(raster)
+    try:
+        return Path(os.path.relpath(place, os.path.realpath(mask.parent))).as_posix()
+    except ValueError:  # on another drive
+        return place
+
+
 def _finished(output: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     """The report of a mask that is there and is what this plan would make; None when it must be made.
 
     Raises:
         OutputError: What is there is not autosam's, or another model's.
     """
-    probability, beside = outputs_of(output)
     if not output.exists():
         return None
-    try:
-        report: dict[str, Any] = read_json(beside, what="report")
-        made_by = report["plan"]["model"]
-        failed = report["tiles"]["failed"]
-    except (DataError, FileNotFoundError, KeyError, TypeError) as error:
+    report = _read_report(output)
+    if report is None:
         if unfinished(output).is_dir():
             return None  # killed between the mask and its report
         raise OutputError(
             f"output must be new or autosam's own, got {output}, which has no report beside it. "
             "Choose another output, or --overwrite."
-        ) from error
+        )
+    made_by = report["plan"]["model"]
     if made_by != plan["model"]:
         raise OutputError(
             f"masks in one folder must be of one model, got {output} by {made_by!r} for "
             f"{plan['model']!r}. Choose another folder, or --overwrite."
         )
+    probability, _ = outputs_of(output)
     wanted = plan["settings"]["probability"] == "none" or probability.exists()
-    return report if report["plan"] == plan and wanted and not failed else None
+    is_same = not _changed(report["plan"], plan)
+    return report if is_same and wanted and not report["tiles"]["failed"] else None
+
+
+def _read_report(output: Path) -> dict[str, Any] | None:
+    """What lies beside a mask; None where that is no report of ours."""
+    _, beside = outputs_of(output)
+    try:
+        report: dict[str, Any] = read_json(beside, what="report")
+        _ = report["tiles"]["failed"], report["plan"]["model"]
+    except (DataError, FileNotFoundError, KeyError, TypeError):
+        return None
+    return report
+
+
+def _changed(before: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the pixels follow from that is another than before; a probability more than is wanted is none."""
+    old, new = _facts(before), _facts(plan)
+    if plan["settings"]["probability"] == "none":
+        old["probability"] = new["probability"]
+    return tuple(name for name in new if old[name] != new[name])
+
+
+def _facts(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan by what a user calls its parts: as it was settled, whether that was asked for or a default."""
+    settings = plan.get("settings", {})
+    return {
+        "raster": [plan.get(name) for name in ("source", "source_size_and_time", "raster_size")],
+        "model": plan["model"],
+        "version of autosam": [plan.get("format"), plan.get("autosam")],
+        "threshold": plan.get("threshold"),
+        "bands": plan.get("bands"),
+        "nodata": settings.get("choice", {}).get("nodata"),
+        "value range": plan.get("normalisation"),
+        "resolution": plan.get("model_sees_size"),
+        "tile size": [plan.get("tile_size"), settings.get("side")],
+        "overlap": [plan.get("tile_overlap"), settings.get("overlap")],
+        "batch": plan.get("batch"),
+        **{name: settings.get(name) for name in ("shift", "dihedral", "scales", "probability")},
+    }

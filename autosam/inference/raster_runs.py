@@ -88,6 +88,7 @@ class RasterRun:
         records = [self._records[strip] for strip in sorted(self._records)]
         self._check_some_tile(records)
         report = _report(planned.plan, planned.job, records)
+        changed = planned.changed()
         _publish(self._journal, planned, report)
         self._journal.clear()
         return MappedRaster(
@@ -97,6 +98,7 @@ class RasterRun:
             report=report,
             seconds=time.perf_counter() - self._started,
             resumed=self._resumed,
+            changed=changed,
         )
 
     def _check_some_tile(self, records: list[dict[str, Any]]) -> None:

@@ -120,7 +120,7 @@ def choose_model_grid(
     """
     metres = metres_per_pixel(georeference, size)
     if metres is None:
-        return _without_crs(size, georeference, resolution)
+        return _without_metres(size, georeference, resolution)
     if resolution is not None:
         return _at(size, metres, resolution, ())
     if trained is None:
@@ -139,20 +139,32 @@ def choose_model_grid(
     return _at(size, metres, wanted, (note,))
 
 
-def _without_crs(
+def _without_metres(
     size: tuple[int, int], georeference: Georeference | None, resolution: float | None
 ) -> ModelGrid:
     """A raster of which nobody knows where on the earth it lies."""
+    why = _why_without_metres(georeference)
     if resolution is None:
-        note = "no known coordinate system: its ground resolution is unknown, masked as it is"
+        note = f"{why}: its ground resolution is unknown, masked as it is"
         return ModelGrid(source_size=size, size=size, metres=None, notes=(note,))
     if georeference is None:
         raise ConfigError(
             f"resolution must be for a georeferenced raster, got {resolution} for one without. "
             "Leave it out, or give the raster a coordinate system."
         )
-    note = "no known coordinate system: its units are taken for metres"
+    note = f"{why}: its units are taken for metres"
     return _at(size, _sides(georeference.transform), resolution, (note,))
+
+
+def _why_without_metres(georeference: Georeference | None) -> str:
+    """What is wrong with where a raster says that it lies."""
+    try:
+        crs = pyproj.CRS.from_user_input(georeference and georeference.crs)
+    except ProjError:  # none is given, or one that nobody knows
+        return "no known coordinate system"
+    if crs.geodetic_crs is None:
+        return f"its coordinate system ({crs.name}) has no one unit of length"
+    return f"its coordinates do not lie on the earth in {crs.name}"
 
 
 def _at(

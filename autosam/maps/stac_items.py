@@ -250,7 +250,7 @@ def _footprint(
     a, b, c, d, e, f = transform
     to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     x, y = to_degrees.transform(a * columns + b * rows + c, d * columns + e * rows + f)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and np.abs(y).max() <= 90):
         return None
     ring = [[round(float(one), 9), round(float(other), 9)] for one, other in zip(x, y, strict=True)]
     return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}

@@ -1,20 +1,26 @@
 """From a mask raster of any size to polygons with their measures, by strips."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import geopandas
 import numpy as np
+import pandas
+import pyogrio
 import shapely
 
 from autosam.errors import ConfigError
 from autosam.files import PathLike
-from autosam.maps.finished_rasters import STRIP_ROWS, FinishedRaster, read_strips
+from autosam.maps.finished_rasters import STRIP_ROWS, FinishedRaster, Strip, read_strips
 from autosam.maps.metric_ground import Ground
 from autosam.maps.polygons import Dissolver, Geometry, Patch
-from autosam.maps.vector_files import Frame, writing_vectors
+from autosam.maps.vector_files import Frame, vector_format, writing_vectors
 
 LAYER = "water"
+_MASK_ID = "mask_id"
 _TOGETHER = 20_000
 """Polygons that are simplified and written together."""
 
@@ -30,7 +36,8 @@ class VectorChoice:
     minimum_area: float = 10.0
     """Square metres (pixels without a coordinate reference system); smaller polygons are left out."""
     minimum_hole: float | None = None
-    """The same for holes, which are filled; None: as `minimum_area`; 0 keeps all."""
+    """The same for holes, which are filled unless a pixel in them is without data: nobody knows whether it is
+    water. None: as `minimum_area`; 0 keeps all."""
     tolerance: float | None = None
     """Metres by which an outline may move when it is simplified (see `simplified`); None: one pixel; 0 keeps
     every step."""
@@ -90,26 +97,56 @@ def polygon_frames(raster: FinishedRaster, choice: VectorChoice) -> Iterator[Fra
     Water that only meets at a corner of pixels is apart. Memory: one strip, the outlines of the water that
     the last strip left open, and one frame. Up to 20,000 polygons the rows are the same whatever the strips.
 
-    Columns: `area_m2`: summed over pixels less filled holes, before simplification; geodesic in geographic
-    coordinates. `mean_probability`: over those pixels; empty without a probability. `perimeter_m`: of the
-    outline as written, holes too. `length_m`: longer side of the smallest rectangle around it. `model`.
-    Without a coordinate reference system the same columns are in pixels, and `unit` says so.
+    Columns: `area_m2`: of the polygon as written, holes not counted; geodesic in geographic coordinates.
+    `mean_probability`: over the pixels of water that it was made of; empty without a probability.
+    `perimeter_m`: of the outline as written, holes too. `length_m`: longer side of the smallest rectangle
+    around it. `model`. `mask_id`: of the mask that it is of, as the function of that name gives it. Without
+    a coordinate reference system the same columns are in pixels, and `unit` says so.
     """
+    name = mask_id(raster.mask)  # before it is read: polygons never bear the name of a newer mask
+    unknown: list[np.ndarray] = []
     waiting: list[Patch] = []
     first = True
-    for patch in _patches(raster, choice):
+    for patch in _patches(raster, choice, unknown):
         waiting.append(patch)
         if len(waiting) == _TOGETHER:
-            yield _frame(waiting, raster, choice)
+            yield _frame(waiting, raster, choice, unknown=unknown, name=name)
             waiting, first = [], False
     if waiting or first:
-        yield _frame(waiting, raster, choice)
+        yield _frame(waiting, raster, choice, unknown=unknown, name=name)
 
 
-def _patches(raster: FinishedRaster, choice: VectorChoice) -> Iterator[Patch]:
+def mask_id(mask: PathLike) -> str:
+    """What tells a mask from every other: the first 16 hexadecimal digits of the SHA-256 of its file."""
+    digest = hashlib.sha256()
+    with Path(mask).open("rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def are_polygons_of(path: PathLike, mask: PathLike) -> bool:
+    """Whether a file holds polygons that say they were made of this very mask; without rows it cannot."""
+    try:
+        if vector_format(path) == "Parquet":
+            found = pandas.read_parquet(path, columns=[_MASK_ID])
+        else:
+            found = pyogrio.read_dataframe(
+                path, columns=[_MASK_ID], read_geometry=False, max_features=1
+            )
+        return bool(found[_MASK_ID].iloc[0] == mask_id(mask))
+    except (OSError, ValueError, RuntimeError, LookupError):  # none, damaged, or somebody else's
+        return False
+
+
+def _patches(
+    raster: FinishedRaster, choice: VectorChoice, unknown: list[np.ndarray]
+) -> Iterator[Patch]:
+    """Water that is whole; places without data that lie in its holes are in `unknown` before it comes."""
     ground = raster.ground
     dissolver = Dissolver(ground.size[1], minimum_area=choice.minimum_area)
     for strip in read_strips(raster, rows=choice.strip_rows):
+        unknown.append(_places_without_data(strip))
         rows = slice(strip.first_row, strip.first_row + len(strip.water))
         yield from dissolver.add(
             strip.water,
@@ -120,20 +157,40 @@ def _patches(raster: FinishedRaster, choice: VectorChoice) -> Iterator[Patch]:
     yield from dissolver.finish()
 
 
-def _frame(patches: list[Patch], raster: FinishedRaster, choice: VectorChoice) -> Frame:
+def _places_without_data(strip: Strip) -> np.ndarray:
+    """(count, 2) pixel coordinates: the middle of one pixel of each area of a strip that is without data."""
+    if strip.valid.all():
+        return np.empty((0, 2))
+    count, labels = cv2.connectedComponents((~strip.valid).astype(np.uint8), connectivity=4)
+    pixels = np.flatnonzero(labels)
+    places = np.empty(count, dtype=np.int64)
+    places[labels.ravel()[pixels]] = pixels
+    rows, columns = np.divmod(places[1:], labels.shape[1])
+    return np.column_stack([columns, rows + strip.first_row]) + 0.5
+
+
+def _frame(
+    patches: list[Patch],
+    raster: FinishedRaster,
+    choice: VectorChoice,
+    *,
+    unknown: list[np.ndarray],
+    name: str,
+) -> Frame:
     ground = raster.ground
+    places = shapely.STRtree(shapely.points(np.concatenate(unknown)))
     # In the order of their upper left corners, lest the strips decide it.
     ordered = sorted(
         ((patch.polygon(), patch) for patch in patches),
         key=lambda pair: (*pair[0].bounds[1::-1], *pair[0].bounds[2:]),
     )
     patches = [patch for _, patch in ordered]
-    filled = [_without_small_holes(polygon, ground, choice) for polygon, _ in ordered]
+    filled = [_without_small_holes(polygon, ground, choice, places) for polygon, _ in ordered]
     tolerance = ground.pixel if choice.tolerance is None else choice.tolerance
-    outlines = simplified([outline for outline, _ in filled], ground, tolerance=tolerance)
+    outlines = simplified(filled, ground, tolerance=tolerance)
     plane = shapely.transform(outlines, ground.to_metres)
     rows = {
-        "area_m2": [patch.area + hole for patch, (_, hole) in zip(patches, filled, strict=True)],
+        "area_m2": shapely.area(plane),
         "mean_probability": [
             patch.probability / patch.known if patch.known else np.nan for patch in patches
         ],
@@ -141,24 +198,26 @@ def _frame(patches: list[Patch], raster: FinishedRaster, choice: VectorChoice) -
         "length_m": [_longer_side(outline) for outline in plane],
         "model": [choice.model or raster.model] * len(patches),
         "unit": [ground.unit] * len(patches),
+        _MASK_ID: [name] * len(patches),
     }
-    types = {name: str if name in ("model", "unit") else float for name in rows}
+    types = {key: str if key in ("model", "unit", _MASK_ID) else float for key in rows}
     world = shapely.transform(outlines, ground.to_world)
     return geopandas.GeoDataFrame(rows, geometry=world, crs=ground.crs).astype(types)
 
 
 def _without_small_holes(
-    polygon: Geometry, ground: Ground, choice: VectorChoice
-) -> tuple[Geometry, float]:
-    """The polygon, and the square metres that were filled."""
-    kept, filled = [], 0.0
-    for ring in polygon.interiors:
-        area = pixel_area(shapely.Polygon(ring), ground)
-        if area < choice.smallest_hole:
-            filled += area
-        else:
-            kept.append(ring)
-    return (shapely.Polygon(polygon.exterior, kept) if filled else polygon), filled
+    polygon: Geometry, ground: Ground, choice: VectorChoice, unknown: shapely.STRtree
+) -> Geometry:
+    """The polygon without holes that are small, but for those in which something is unknown."""
+    holes = [shapely.Polygon(ring) for ring in polygon.interiors]
+    small = [pixel_area(hole, ground) < choice.smallest_hole for hole in holes]
+    if not any(small):
+        return polygon
+    stay = set(unknown.query(holes, predicate="contains")[0].tolist())
+    kept = [
+        hole.exterior for number, hole in enumerate(holes) if not small[number] or number in stay
+    ]
+    return shapely.Polygon(polygon.exterior, kept)
 
 
 def pixel_area(polygon: Geometry, ground: Ground) -> float:

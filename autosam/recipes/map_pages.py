@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autosam.errors import AutoSamError, one_line
 from autosam.files import PathLike, read_json
+from autosam.inference.planned_rasters import raster_of
 from autosam.maps.finished_rasters import find_raster
 from autosam.maps.map_page import PageWords, write_map_page
 from autosam.maps.map_page_layers import read_layers
@@ -59,7 +60,7 @@ def masked_picture(mask: Path) -> tuple[str | None, RasterChoice | None]:
     """What the report beside a mask says was masked, and how its numbers became colours; or None twice."""
     try:
         report = read_json(mask.with_suffix(".json"))
-        source, scaling = str(report["plan"]["source"]), report["normalisation"]
+        source, scaling = raster_of(mask, str(report["plan"]["source"])), report["normalisation"]
         choice = RasterChoice(
             bands=tuple(int(band) for band in report["bands"]),
             value_range=(float(scaling["low"]), float(scaling["high"])),

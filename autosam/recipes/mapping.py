@@ -51,11 +51,12 @@ class MapOutcome:
     origin: StacRaster | None = None
     """The STAC item that pointed to the raster."""
     error: str | None = None
+    """Why there is no mask, or why something that was to be made of it is not there."""
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing failed, not even one tile."""
-        return self.status != "failed" and not (self.raster and self.raster.failed_tiles)
+        return self.error is None and not (self.raster and self.raster.failed_tiles)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -69,6 +70,7 @@ class MapOutcome:
             share = self.raster.water_share
             values["seconds"] = round(self.raster.seconds, 3)
             values["resumed"] = self.raster.resumed
+            values["changed"] = list(self.raster.changed)
             values["water_share"] = None if share is None else round(share, 6)
             values.update(self.raster.report)
         if self.plan is not None:
@@ -270,9 +272,10 @@ def _found(raster: MappedRaster) -> str:
             f"{window['top']}, column {window['left']}: {window['error']}"
         )
     notes = "".join(f" ({note})" for note in raster.report["notes"])
+    anew = f", masked anew: {', '.join(raster.changed)} changed" if raster.changed else ""
     return (
         f", {water}, {counted(tiles['total'], 'tile')}, {tiles['skipped']} skipped, "
-        f"{_duration(raster.seconds)}{' after an earlier run' if raster.resumed else ''}{lost}{notes}"
+        f"{_duration(raster.seconds)}{' after an earlier run' if raster.resumed else ''}{anew}{lost}{notes}"
     )
 
 

@@ -23,6 +23,11 @@ _SHEETS = (".png", ".jpg", ".jpeg")
 Say = Callable[[str], None]
 
 
+def preview_of(mask: Path) -> Path:
+    """Where the preview of a mask lies."""
+    return mask.with_suffix(".preview.jpg")
+
+
 def save_raster_preview(mask: Path, *, say: Say = print) -> Path:
     """Write ``<mask>.preview.jpg``: the raster that was masked, shrunk, with the water tinted.
 
@@ -35,7 +40,7 @@ def save_raster_preview(mask: Path, *, say: Say = print) -> Path:
         raise MissingPathError(
             f"mask must have its report beside it for a preview, got none ({mask}). Mask it again."
         )
-    path = mask.with_suffix(".preview.jpg")
+    path = preview_of(mask)
     save_picture(path, _raster_panel(source, mask, PREVIEW_SIDE))
     say(f"{path}: the raster, shrunk, with its water")
     return path
@@ -83,7 +88,8 @@ def save_sheet(
     legend = (("water found", PREDICTED_OUTLINE),)
     written = save_picture(path, contact_sheet(panels, titles, _COLUMNS, legend=legend))
     cut = f", the first of {len(pairs)}" if len(pairs) > MOST_ON_SHEET else ""
-    say(f"{written}: {len(panels)} masks on their pictures{cut}")
+    shown = f"{len(panels)} masks on their pictures" if len(panels) > 1 else "a mask on its picture"
+    say(f"{written}: {shown}{cut}")
     return written
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autosam.errors import ConfigError
+from autosam.errors import ConfigError, OutputError
 from autosam.files import PathLike, write_json
 from autosam.maps.banks import BankChoice, write_banks
 from autosam.maps.change import ChangeChoice, write_change
@@ -21,6 +21,8 @@ from autosam.maps.river_tables import reach_rows, river_row, write_tables
 from autosam.maps.styles import Styled, write_style
 from autosam.maps.vector_files import vector_format
 from autosam.maps.vectors import VectorChoice, write_polygons
+from autosam.recipes.map_pages import masked_picture
+from autosam.wording import counted
 
 Say = Callable[[str], None]
 
@@ -53,7 +55,8 @@ def vectorise(
     if style:
         write_styles(raster)
     square = _square(count.unit)
-    say(f"{output}: {count.polygons} polygons, {count.area:.1f} {square}{_pixel_words(raster)}")
+    polygons = counted(count.polygons, "polygon")
+    say(f"{output}: {polygons}, {count.area:.1f} {square}{_pixel_words(raster)}")
     return {
         "polygons": count.polygons,
         "area_m2": count.area,
@@ -87,10 +90,20 @@ def measure_river(
 
     Returns:
         What the JSON holds.
+
+    Raises:
+        OutputError: The JSON would take the place of the mask's report, or cannot be written.
+        AutoSamError: The mask or the probability cannot be read or measured.
     """
+    folder, stem = Path(output), Path(mask).stem
+    has_report = masked_picture(Path(mask))[0] is not None
+    if has_report and folder.resolve() == Path(mask).parent.resolve():
+        raise OutputError(
+            f"output must be another folder than that of the mask, whose report {stem}.json would be "
+            f"replaced, got {folder}. Choose another with -o."
+        )
     raster = find_raster(mask, probability)
     measures = measure_rivers(raster, choice=choice)
-    folder, stem = Path(output), Path(mask).stem
     files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
     files |= write_tables(folder, measures, stem=stem)
     numbers: dict[str, Any] = {}

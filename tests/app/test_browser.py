@@ -29,6 +29,17 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed on this system")
 PATIENCE = 60.0
+DROP = """() => new Promise((done) => {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 40;
+    canvas.toBlob((blob) => {
+        const held = new DataTransfer();
+        held.items.add(new File([blob], "late.png", { type: "image/png" }));
+        document.dispatchEvent(new DragEvent("drop", { dataTransfer: held, cancelable: true }));
+        done(null);
+    });
+})"""
+"""A picture dropped on the page."""
 
 
 @pytest.fixture
@@ -184,6 +195,20 @@ def test_the_page_says_what_is_wrong_and_goes_on(browser, address, tmp_path):
     shown.page.locator("#threshold").fill("0.99")
     shown.until("!isPainting && $('share').textContent === 'No water at a threshold of 0.99'")
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
+    # What is dropped while the page is at work does not vanish without a word.
+    before, requests = shown.page.evaluate("state.id"), len(shown.requests)
+    shown.page.evaluate(
+        "void working('Masking …', () => new Promise((done) => { window.done = done; }))"
+    )
+    shown.page.evaluate(DROP)
+    assert shown.page.inner_text("#error-text").startswith("The app is still at work.")
+    assert len(shown.requests) == requests
+    shown.page.evaluate("window.done(null)")
+    shown.until("!busy")
+    shown.page.evaluate(DROP)
+    shown.until(f"!busy && state.id !== '{before}' && !isPainting")
+    assert shown.page.inner_text("#name") == "late.png"
+    assert shown.page.is_hidden("#error")
     shown.page.reload()
     shown.until("!busy && state !== null")  # the picture is still there
     assert shown.problems == [

@@ -50,6 +50,38 @@ def test_a_port_that_is_taken_is_one_sentence(tiny_model):
         server.serve(tiny_model, source="tiny", host="203.0.113.1", port=0, open_browser=False)
 
 
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_one_sentence_and_serves_nobody(monkeypatch, tiny_model, host):
+    said = f"--host must be an address of this machine, got '{host}'"
+    with pytest.raises(ConfigError, match=said):
+        served(monkeypatch, tiny_model, host=host)
+
+
+def test_the_port_is_looked_at_before_the_model_is_loaded(monkeypatch, tiny_model):
+    loaded = []
+
+    def load():
+        loaded.append(True)
+        return tiny_model
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="Choose another --port"):
+            server.serve(load, source="tiny", port=taken.getsockname()[1], open_browser=False)
+    assert loaded == []
+    lines, _ = served(monkeypatch, load)
+    assert loaded == [True]
+    assert lines[0].startswith("tiny is at")
+
+
+def test_two_apps_never_share_a_port():
+    with server._listening("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"got 127.0.0.1:{port}"):
+            server._listening("127.0.0.1", port)
+
+
 @pytest.mark.parametrize("package", ["uvicorn", "starlette"])
 def test_without_its_packages_the_command_says_what_to_install(monkeypatch, capsys, package):
     for name in [name for name in sys.modules if name.startswith(("autosam.app", package))]:

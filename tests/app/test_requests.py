@@ -82,6 +82,79 @@ def test_a_click_that_cannot_be_used_is_refused_in_words(client, click, word):
     assert long.status_code == 413
 
 
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("what", "content", "word"),
+    [
+        ("clicks", f'{{"x": {HUGE}, "y": 1, "label": 1}}', "must have numbers"),
+        ("clicks", f'{{"x": 1, "y": -{HUGE}, "label": 1}}', "must have numbers"),
+        ("clicks", f'{{"x": 1, "y": 1, "label": {HUGE}}}', "label must be 1"),
+        ("clicks", '{"x": 1e999, "y": 1, "label": 1}', "must have numbers"),
+        ("clicks", "[" * 5000, "must be a JSON object"),
+        ("clicks", '{"x": ' + "[" * 900 + "]" * 900 + "}", "must be a JSON object"),
+        ("detail", f'{{"threshold": {HUGE}}}', "must lie between 0 and 1"),
+        ("detail", '{"threshold": ' + "[" * 900 + "]" * 900 + "}", "must be a JSON object"),
+        ("detail", "[]", "must be a JSON object"),
+    ],
+)
+def test_numbers_and_depths_that_python_cannot_hold_are_refused_in_words(
+    client, what, content, word
+):
+    state = upload(client, picture_bytes(river(20, 30)[0])).json()
+    answer = client.post(f"/api/pictures/{state['id']}/{what}", content=content, headers=OWN)
+    error = answer.json()["error"]
+    assert (answer.status_code, word in error) == (400, True)
+    assert len(error) < 200
+
+
+def test_a_length_that_is_no_number_does_no_harm(client):
+    for length, status in (("²", 201), ("9" * 5000, 413)):
+        headers = {**OWN, "content-length": length.encode("latin-1")}
+        answer = client.post(
+            "/api/pictures", content=picture_bytes(river(20, 30)[0]), headers=headers
+        )
+        assert answer.status_code == status
+
+
+def test_a_method_that_an_address_does_not_take_is_said(client):
+    for method, path, allowed in (("PUT", "/api/pictures", "POST"), ("POST", "/", "GET or HEAD")):
+        answer = client.request(method, path, headers=OWN)
+        assert (answer.status_code, answer.headers["allow"].split(", ")[0] in allowed) == (
+            405,
+            True,
+        )
+        expected = f"request must be {allowed} at this address, got {method}. Reload the page."
+        assert answer.json()["error"] == expected
+
+
+def test_a_picture_without_any_data_is_said_to_have_none(client, tmp_path):
+    nothing = ortho_bytes(tmp_path, np.zeros((60, 80, 3), np.uint8), nodata=0)
+    clear = picture_bytes(np.zeros((60, 80, 4), np.uint8))
+    for content in (nothing, clear):
+        state = upload(client, content, "empty.tif").json()
+        assert state["said"] == [
+            {"kind": "warning", "text": "No data: the file marks every pixel as empty."}
+        ]
+
+
+def test_what_the_command_line_could_do_is_not_advised_to_a_page(client, tmp_path):
+    kinds = {
+        "complex64": (np.complex64(1 + 1j), "real numbers", "Choose other bands"),
+        "float32": (np.float32("nan"), "hold data to be scaled", "or give the value range."),
+    }
+    for dtype, (value, got, advice) in kinds.items():
+        place = {"crs": UTM, "transform": HALF_METRE}
+        shape = {"width": 30, "height": 20, "count": 3, "dtype": dtype}
+        with rasterio.open(tmp_path / "odd.tif", "w", driver="GTiff", **shape, **place) as raster:
+            raster.write(np.full((3, 20, 30), value))
+        answer = upload(client, (tmp_path / "odd.tif").read_bytes(), "odd.tif")
+        error = answer.json()["error"]
+        assert (answer.status_code, got in error, advice in error) == (400, True, False)
+        assert error.endswith("with: autosam map.")
+
+
 def test_clicks_are_bounded_in_number(client):
     state = upload(client, picture_bytes(river(20, 30)[0])).json()
     path = f"/api/pictures/{state['id']}/clicks"

@@ -144,5 +144,5 @@ def test_masks_of_eight_views_go_on_and_are_not_mixed_with_those_of_one(model, s
     with Image.open(out / "first.png") as written:
         np.testing.assert_array_equal(np.asarray(written) > 127, expected)
     assert statuses(mask_files(model, source, out, dihedral=True)) == ["finished before"] * 2
-    with pytest.raises(OutputError, match="of one model and its prompts.* in 8 views"):
+    with pytest.raises(OutputError, match=r"of one model and its prompts.* in 8 views"):
         mask_files(model, source, out)

@@ -102,6 +102,23 @@ def test_a_resolution_needs_a_georeference():
     assert "taken for metres" in taken.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("crs", "why"),
+    [
+        (None, "no known coordinate system"),
+        ("nobody's", "no known coordinate system"),
+        ("EPSG:4326", "its coordinates do not lie on the earth in WGS 84"),
+    ],
+)
+@pytest.mark.parametrize("resolution", [None, 1.0])
+def test_a_ground_resolution_that_is_unknown_says_why(crs, why, resolution):
+    metres = place(crs, 0.5, 0, 450_000, 0, -0.5, 5_320_000)
+    grid = choose_model_grid((100, 80), metres, resolution=resolution, trained=(0.1, 2))
+    rest = "taken for metres" if resolution else "unknown, masked as it is"
+    assert grid.notes[0].startswith(f"{why}: ")
+    assert grid.notes[0].endswith(rest)
+
+
 def test_nobody_enlarges_a_raster_out_of_nothing():
     with pytest.raises(
         ConfigError, match=r"0\.0625 to 32 m for pixels of 0\.5 x 0\.5 m, got 0\.01"

@@ -16,7 +16,7 @@ from scipy import ndimage
 from autosam.errors import ConfigError, DataError, ImageError, MissingPathError, OutputError
 from autosam.maps.finished_rasters import find_raster, read_strips, read_whole
 from autosam.maps.polygons import Dissolver
-from autosam.maps.vectors import VectorChoice, polygon_frames, write_polygons
+from autosam.maps.vectors import VectorChoice, are_polygons_of, polygon_frames, write_polygons
 
 EVERYTHING = {"minimum_area": 0.0, "tolerance": 0.0}
 
@@ -100,6 +100,57 @@ def test_small_water_is_left_out_and_small_holes_are_filled(tmp_path):
     assert len(found.geometry[0].interiors) == 1
     kept = frames(path, minimum_area=5.0, minimum_hole=0.0)
     assert (kept["area_m2"].tolist(), len(kept.geometry[0].interiors)) == ([449.75], 2)
+
+
+@pytest.mark.parametrize("rows", [11, 512])
+def test_a_hole_in_which_something_is_unknown_is_not_filled(tmp_path, rows):
+    values = np.zeros((30, 60), np.uint8)
+    values[5:25, 5:55] = 1
+    values[10:13, 10:13] = 0  # land
+    values[10:13, 20:23] = 255  # no data, across the border of strips
+    values[10:13, 30:33], values[12, 32] = 0, 255  # land, and one pixel without data
+    values[:2] = values[:, :2] = 255  # around everything
+    found = frames(
+        write_raster(tmp_path / "m.tif", values, nodata=255), minimum_hole=100, strip_rows=rows
+    )
+    assert sorted(ring.bounds[0] for ring in found.geometry[0].interiors) == [
+        460000 + 20 / 2,
+        460000 + 30 / 2,
+    ]
+    assert found["area_m2"].tolist() == [(20 * 50 - 2 * 9) / 4]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32610", "EPSG:3857", None])
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, 3.0])
+def test_the_area_is_that_of_the_polygon_as_written(tmp_path, crs, tolerance):
+    found = frames(
+        write_raster(tmp_path / "m.tif", lakes(5, smooth=3), crs=crs),
+        minimum_hole=2.0,
+        tolerance=tolerance,
+    )
+    if crs == "EPSG:3857":
+        degrees = found.to_crs(4326).geometry
+        areas = [abs(Geod(ellps="WGS84").geometry_area_perimeter(one)[0]) for one in degrees]
+    else:
+        areas = (found.area * (4 if crs is None else 1)).tolist()
+    assert found["area_m2"].tolist() == pytest.approx(areas, rel=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".fgb"])
+def test_polygons_know_the_mask_that_they_are_of(tmp_path, suffix):
+    mask, path = write_raster(tmp_path / "m.tif", ring()), tmp_path / f"w{suffix}"
+    assert not are_polygons_of(path, mask)
+    write_polygons(find_raster(mask), path)
+    assert are_polygons_of(path, mask)
+    write_raster(mask, np.roll(ring(), 1, axis=0))
+    assert not are_polygons_of(path, mask)
+    path.write_bytes(b"damaged")
+    assert not are_polygons_of(path, mask)
+    path.unlink()
+    geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs=4326).pipe(
+        lambda frame: frame.to_parquet(path) if suffix == ".parquet" else frame.to_file(path)
+    )
+    assert not are_polygons_of(path, mask)
 
 
 def test_a_small_piece_on_the_border_of_strips_counts_with_its_other_half(tmp_path):

@@ -8,6 +8,7 @@ from raster_scenes import DarkIsWater, river, write_raster
 
 from autosam.errors import ConfigError, OutputError
 from autosam.inference.raster_plan import plan_raster
+from autosam.maps.rasters import RasterChoice
 from autosam.maps.settings import MapSettings
 from autosam.recipes.mapping import exit_code, map_rasters
 from autosam.recipes.raster_sources import RasterPair, pair_rasters
@@ -43,6 +44,64 @@ def test_a_folder_of_rasters_becomes_a_folder_of_masks(orthos, tmp_path):
     again, said = run(DarkIsWater(), [str(orthos)], tmp_path / "out")
     assert [outcome.status for outcome in again] == ["finished before"] * 2
     assert exit_code(again) == 0
+
+
+def test_a_mask_in_the_place_of_another_says_what_changed(orthos, tmp_path):
+    source = [str(orthos / "a.tif")]
+    _, said = run(DarkIsWater(), source, tmp_path / "out")
+    assert "anew" not in said[0]
+    settings = MapSettings(threshold=0.4, overlap=0.5)
+    outcomes, said = run(DarkIsWater(), source, tmp_path / "out", settings=settings)
+    assert said[0].endswith(", masked anew: threshold, overlap changed")
+    assert outcomes[0].to_dict()["changed"] == ["threshold", "overlap"]
+    write_raster(orthos / "a.tif", river(100, 150, seed=1)[0])
+    _, said = run(DarkIsWater(), source, tmp_path / "out", settings=settings)
+    assert said[0].endswith(", masked anew: raster changed")
+    _, said = run(DarkIsWater(), source, tmp_path / "out", settings=settings, overwrite=True)
+    assert "anew" not in said[0]
+
+
+def test_a_raster_is_the_same_however_it_is_named_and_with_its_masks_elsewhere(
+    orthos, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run(DarkIsWater(), ["orthos"], "out")
+    (tmp_path / "link").symlink_to(orthos)
+    for source in (str(orthos), "./orthos/../orthos", "link/*.tif"):
+        outcomes, _ = run(DarkIsWater(), [source], tmp_path / "out")
+        assert [outcome.status for outcome in outcomes] == ["finished before"] * 2
+    (tmp_path / "moved").mkdir()
+    for name in ("orthos", "out"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    monkeypatch.chdir(tmp_path / "moved" / "out")
+    outcomes, _ = run(DarkIsWater(), ["../orthos"], ".")
+    assert [outcome.status for outcome in outcomes] == ["finished before"] * 2
+    other = tmp_path / "other"
+    (tmp_path / "moved" / "orthos").rename(other)
+    outcomes, said = run(DarkIsWater(), [str(other)], ".")
+    assert [outcome.status for outcome in outcomes] == ["written"] * 2
+    assert said[0].endswith(", masked anew: raster changed")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"threshold": 0.5}, {"batch": 4}, {"choice": RasterChoice(bands=(1, 2, 3))}]
+)
+def test_a_default_that_is_asked_for_changes_nothing(orthos, tmp_path, asked):
+    run(DarkIsWater(), [str(orthos)], tmp_path / "out")
+    outcomes, _ = run(DarkIsWater(), [str(orthos)], tmp_path / "out", settings=MapSettings(**asked))
+    assert [outcome.status for outcome in outcomes] == ["finished before"] * 2
+
+
+def test_a_probability_stays_beside_its_mask_when_it_is_not_asked_for_again(orthos, tmp_path):
+    eight, exact = (MapSettings(probability=kind) for kind in ("uint8", "float32"))
+    probability = tmp_path / "out" / "a.probability.tif"
+    run(DarkIsWater(), [str(orthos)], tmp_path / "out", settings=eight)
+    stored = probability.read_bytes()
+    outcomes, _ = run(DarkIsWater(), [str(orthos)], tmp_path / "out")
+    assert [outcome.status for outcome in outcomes] == ["finished before"] * 2
+    assert probability.read_bytes() == stored
+    _, said = run(DarkIsWater(), [str(orthos)], tmp_path / "out", settings=exact)
+    assert said[0].endswith(", masked anew: probability changed")
 
 
 def test_one_bad_raster_does_not_stop_the_others(orthos, tmp_path):

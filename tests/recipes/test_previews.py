@@ -47,6 +47,17 @@ def test_a_page_finds_the_picture_that_the_report_names(masked, tmp_path):
     assert "model dark" in page.read_text()
 
 
+def test_a_page_finds_the_picture_from_anywhere_and_when_both_have_moved(
+    masked, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("in", "out"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    monkeypatch.chdir(tmp_path / "elsewhere" / "out")
+    page = draw_page("a.tif", tmp_path / "a.html", say=print)
+    assert data_of(page)["picture"] is not None
+
+
 def test_a_picture_that_is_gone_is_a_note_and_one_that_is_named_wrongly_an_error(masked, tmp_path):
     ortho, mask = masked
     other = write_raster(tmp_path / "other.tif", river(50, 50)[0])

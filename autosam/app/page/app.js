@@ -86,9 +86,15 @@ function clearError() {
 
 // ---- a picture comes and goes ---------------------------------------------------------------
 
+/** Whether something new may begin, and in words why not: a picture that is dropped must not just vanish. */
+function mayBegin() {
+  if (busy) showError("The app is still at work. Wait until it has finished, then try again.");
+  else clearError();
+  return !busy;
+}
+
 function open(file) {
-  clearError();
-  if (busy) return;
+  if (!mayBegin()) return;
   if (file.size === 0) return showError(`Picture must not be empty, got 0 bytes (${file.name}). Choose another file.`);
   if (model && file.size > model.largest_upload) {
     return showError(`Picture must have at most ${megabytes(model.largest_upload)}, got ${megabytes(file.size)} (${file.name}). `
@@ -105,7 +111,7 @@ function open(file) {
 }
 
 function openExample() {
-  clearError();
+  if (!mayBegin()) return;
   working("Masking …", async () => show(await (await post("/api/example")).json()));
 }
 

@@ -1,0 +1,101 @@
+"""What lies beside a mask is of that mask, and one raster's trouble is its own."""
+
+import geopandas
+import pytest
+from raster_scenes import DarkIsWater, river, write_raster
+
+from autosam.maps.settings import MapSettings
+from autosam.recipes.map_products import MapProducts, make_products
+from autosam.recipes.mapping import exit_code, map_rasters
+from autosam.recipes.river_products import vectorise
+
+OTHER = MapSettings(threshold=0.99)
+
+
+@pytest.fixture
+def ortho(tmp_path):
+    return write_raster(tmp_path / "in" / "a.tif", river(100, 150)[0])
+
+
+def mapped(source, output, settings=None, *, overwrite=False, **wanted):
+    """As the command does it; the outcomes, and what was said of the products."""
+    said = []
+    outcomes = map_rasters(
+        DarkIsWater(),
+        [str(source)],
+        output,
+        settings=settings,
+        overwrite=overwrite,
+        say=lambda _: None,
+    )
+    products = MapProducts(**wanted)
+    return make_products(outcomes, products, overwrite=overwrite, say=said.append), said
+
+
+def water(path):
+    frame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+    return frame.geometry.to_wkb().tolist()
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "fgb"])
+def test_polygons_are_of_the_mask_that_lies_there(ortho, tmp_path, suffix):
+    output, polygons = tmp_path / "out", tmp_path / "out" / f"a.{suffix}"
+    mapped(ortho, output, vector=suffix)
+    first = water(polygons)
+    _, said = mapped(ortho, output, OTHER)  # as a run that is killed after its mask leaves it
+    assert said == [
+        f"{polygons}: is of another mask, or does not say of which. Remove it, or make it again by "
+        f"--vector {suffix}."
+    ]
+    outcomes, _ = mapped(ortho, output, OTHER, vector=suffix)
+    assert outcomes[0].status == "finished before"
+    vectorise(output / "a.tif", tmp_path / f"fresh.{suffix}", say=lambda _: None)
+    assert water(polygons) == water(tmp_path / f"fresh.{suffix}") != first
+
+
+def test_polygons_of_this_mask_stay_as_they_are_until_others_are_asked_for(ortho, tmp_path):
+    output, polygons = tmp_path / "out", tmp_path / "out" / "a.gpkg"
+    mapped(ortho, output, vector="gpkg")
+    frame = geopandas.read_file(polygons)
+    frame["by hand"] = "seen"
+    frame.to_file(polygons, layer="water")
+    assert mapped(ortho, output, vector="gpkg")[1] == []
+    assert "by hand" in geopandas.read_file(polygons)
+    mapped(ortho, output, vector="gpkg", overwrite=True)
+    assert "by hand" not in geopandas.read_file(polygons)
+
+
+def test_what_was_drawn_of_an_older_mask_is_named_where_it_is_not_drawn_anew(ortho, tmp_path):
+    output = tmp_path / "out"
+    assert len(mapped(ortho, output, preview=True, html=True)[1]) == 2
+    _, said = mapped(ortho, output, OTHER, html=True)
+    assert [line.split(":")[0] for line in said] == [
+        str(output / "a.preview.jpg"),
+        str(output / "a.html"),
+    ]
+    assert "is of the mask that was here before" in said[0]
+    assert "a map to open in a browser" in said[1]
+
+
+def test_a_raster_off_the_earth_fails_alone_after_its_mask(ortho, tmp_path):
+    image = river(100, 150)[0]
+    write_raster(ortho.with_name("0.tif"), image, crs="EPSG:4326")  # its numbers are metres of UTM
+    wanted = {"vector": "gpkg", "preview": True, "html": True, "sheet": tmp_path / "sheet.png"}
+    outcomes, said = mapped(ortho.parent, tmp_path / "out", **wanted)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"0.tif", "a.tif", "a.gpkg", "a.preview.jpg", "a.html"} <= names
+    assert (tmp_path / "sheet.png").is_file()
+    assert "0.tif: masked, but failed after that: coordinates must lie on the earth" in said[0]
+    assert exit_code(outcomes) == 1
+    told = [outcome.to_dict() for outcome in outcomes]
+    assert [row["status"] for row in told] == ["written", "written"]
+    assert "must lie on the earth" in told[0]["error"]
+    assert told[1]["error"] is None
+
+
+def test_holes_without_data_are_no_water(tmp_path):
+    image = river(100, 150)[0].clip(1)
+    image[55:58, 70:73] = 0  # 2.25 square metres in the middle of the river
+    source = write_raster(tmp_path / "in" / "a.tif", image, nodata=0)
+    mapped(source, tmp_path / "out", vector="gpkg")
+    assert len(geopandas.read_file(tmp_path / "out" / "a.gpkg").geometry[0].interiors) == 1
