@@ -155,6 +155,14 @@ def run_once(samples, config: Config, folder: Path, *, share: float, seed: int) 
     }
 
 
+def portable(config: Config) -> dict:
+    """The configuration without the paths of one machine."""
+    values = config.to_dict()
+    values["data"]["source"] = [Path(source).name for source in config.data.source]
+    values["cache"]["directory"] = ""
+    return values
+
+
 def main() -> None:
     """Run every share and seed and write what came of it."""
     parser = argparse.ArgumentParser(
@@ -202,7 +210,7 @@ def main() -> None:
             rows.append(run_once(samples, config, folder, share=share, seed=seed))
             result = {"question": "label_doctor", "data": str(arguments.data or "synthetic")}
             result |= {"start": arguments.start, "rows": rows}
-            result |= {"config": config.to_dict(), "environment": environment()}
+            result |= {"config": portable(config), "environment": environment()}
             write_json(arguments.results or arguments.out / "label_doctor.json", result)
             print(json.dumps(rows[-1], indent=1))
 
