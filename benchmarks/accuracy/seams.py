@@ -1,6 +1,6 @@
 """Question: what does the overlap of tiles buy, and should probabilities or logits be blended?
 
-Method: each picture is masked twice, the second time with the grid of tiles moved by half a tile. Where the
+Method: each picture is masked twice, the second time with the grid of tiles moved by half a step. Where the
         two masks differ, it was the place of a tile that decided, not the ground. Counted in the interior,
         half a tile and more from the frame. IoU is that with the label. The work is in tiles.
 Run:    python benchmarks/accuracy/seams.py --pictures FOLDER [FOLDER ...] --out seams.json [--model RUN]
@@ -88,7 +88,8 @@ def measure(model: TileModel, sample: Sample) -> list[dict[str, Any]]:
             counted = Counted(model, blend)
             still = probability_of(counted, sample, overlap=overlap, shift=0)
             tiles = counted.tiles
-            moved = probability_of(counted, sample, overlap=overlap, shift=model.side // 2)
+            shift = round(model.side * (1 - overlap)) // 2  # by a whole step no tile would move
+            moved = probability_of(counted, sample, overlap=overlap, shift=shift)
             if blend == "logit":
                 still, moved = _as_probability(still), _as_probability(moved)
             inside = np.s_[model.side // 2 : -model.side // 2, model.side // 2 : -model.side // 2]

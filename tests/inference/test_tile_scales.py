@@ -246,7 +246,7 @@ def test_the_command_masks_at_several_scales(tmp_path, tiny_sam_folder, capsys):
     assert (
         run([*arguments, "--dry-run"]) == 0
     )  # 240 x 300 pixels are two pieces for its side of 256
-    assert "tiles, each looked at 3 times, none of them without data" in capsys.readouterr().out
+    assert ": 1 tile, each looked at 3 times, none of them without data" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     assert run(arguments) == 0
     report = json.loads((tmp_path / "out" / "a.json").read_text())
