@@ -122,8 +122,8 @@ class TrainSettings:
     checkpoint_decoder: bool = False
     """Recompute the mask decoder in the backward pass: a little slower, much less memory."""
     most_false_water: float = 1.0
-    """The threshold is the best of those that call at most this share of the ground of validation pictures
-    without water water, on average; 1 for no limit."""
+    """The threshold is the best of those that find water on at most this share of the ground of dry
+    validation pictures, on average; 1 for no limit."""
     save_steps: int = 50
     """Optimiser steps between the states from which a killed run goes on; each epoch's end is saved too."""
     trackers: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Random changes of a sample, made to picture, mask, valid area and bands together; the eight views."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -44,6 +45,22 @@ def invert_view(array: np.ndarray, view: int) -> np.ndarray:
     _check_view(view)
     turned = np.rot90(array, -(view % 4))
     return np.ascontiguousarray(turned[:, ::-1] if view >= 4 else turned)
+
+
+def mean_of_views(answer: Callable[[int], Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Of each picture the mean over the eight views, summed in one order: equal pictures have equal means.
+
+    Args:
+        answer: From a view to one (height, width) float32 array of each picture, as seen in that view.
+
+    Returns:
+        (height, width) float32 of each picture, as it is.
+    """
+    total = [array.astype(np.float32) for array in answer(VIEWS[0])]
+    for view in VIEWS[1:]:
+        for mean, turned in zip(total, answer(view), strict=True):
+            mean += invert_view(turned, view)
+    return [mean / np.float32(len(VIEWS)) for mean in total]
 
 
 def _check_view(view: int) -> None:

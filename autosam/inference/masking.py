@@ -10,7 +10,7 @@ from autosam.data.decoding import open_picture
 from autosam.data.images import find_images
 from autosam.errors import AutoSamError, ImageError, OutputError
 from autosam.files import PathLike
-from autosam.inference.output_names import pair_outputs
+from autosam.inference.output_names import pair_outputs, preview_of
 from autosam.inference.picture_sources import sample_of
 from autosam.inference.sample_masking import maker
 from autosam.inference.segmenter import AutoSam
@@ -60,7 +60,7 @@ def plan_masks(source: PathLike | Sequence[PathLike], output: PathLike) -> list[
 
 def extras(mask: Path) -> tuple[Path, Path]:
     """Where the probability and the preview of a mask lie."""
-    return mask.with_suffix(".probability.png"), mask.with_suffix(".preview.jpg")
+    return mask.with_suffix(".probability.png"), preview_of(mask)
 
 
 def is_finished(picture: Path, mask: Path, wanted: Sequence[Path] = ()) -> bool:

@@ -7,6 +7,11 @@ from autosam.errors import OutputError
 from autosam.files import PathLike
 
 
+def preview_of(mask: Path) -> Path:
+    """Where the preview of a mask lies, be it of a picture or of a raster."""
+    return mask.with_suffix(".preview.jpg")
+
+
 def pair_outputs(
     sources: Iterable[tuple[str, str]],
     output: PathLike,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from autosam.data.augmentation import VIEWS, invert_view, view_sample
+from autosam.data.augmentation import VIEWS, mean_of_views, view_sample
 from autosam.data.geometry import Frame, logits_to_original
 from autosam.errors import DataError, ModelError
 from autosam.inference.coarse_models import shares_encoder
@@ -76,15 +76,15 @@ def mask_views(
     What else the model says, its gauges and what clicks would go on from, is of the first view.
     """
     first = mask_sample(model, sample, image_embedding=image_embedding)
-    total = first.probability.copy()
-    for view in VIEWS[1:]:
+
+    def answer(view: int) -> list[np.ndarray]:
+        if view == 0:
+            return [first.probability]
         turned = mask_sample(model, view_sample(sample, view), image_embedding=None)
-        total += invert_view(turned.probability, view)
-    mean = dataclasses.replace(
-        first,
-        probability=total / np.float32(len(VIEWS)),
-        made_by=maker(model, dihedral=True),
-    )
+        return [turned.probability]
+
+    (probability,) = mean_of_views(answer)
+    mean = dataclasses.replace(first, probability=probability, made_by=maker(model, dihedral=True))
     return _explainable(model, mean)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from autosam.data.augmentation import VIEWS, apply_view, invert_view
+from autosam.data.augmentation import apply_view, mean_of_views
 from autosam.data.geometry import logits_to_original
 from autosam.errors import AutoSamError, ConfigError, ModelError
 from autosam.inference.logits import logits_together
@@ -162,10 +162,4 @@ def _checked(model: TileModel, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _dihedral_mean(answer: Answer, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Summed in one order, view by view, so that equal tiles have equal means."""
-    total = [np.zeros(tile.shape[:2], np.float32) for tile in tiles]
-    for view in VIEWS:
-        turned = answer([apply_view(tile, view) for tile in tiles])
-        for mean, probability in zip(total, turned, strict=True):
-            mean += invert_view(probability, view)
-    return [mean / np.float32(len(VIEWS)) for mean in total]
+    return mean_of_views(lambda view: answer([apply_view(tile, view) for tile in tiles]))

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autosam.errors import AutoSamError, one_line
+from autosam.inference.output_names import preview_of
 from autosam.maps.stac_items import item_file
 from autosam.maps.vector_files import VECTOR_FORMATS
 from autosam.maps.vectors import are_polygons_of
 from autosam.recipes.map_pages import draw_page
 from autosam.recipes.mapping import MapOutcome, write_items
-from autosam.recipes.previews import preview_of, save_raster_preview, save_sheet
+from autosam.recipes.previews import save_raster_preview, save_sheet
 from autosam.recipes.river_products import vectorise
 from autosam.wording import counted
 

@@ -10,6 +10,7 @@ from autosam.data.images import read_image, read_mask
 from autosam.drawing import PREDICTED_OUTLINE, contact_sheet, hatched, overlay, save_picture, shrink
 from autosam.errors import AutoSamError, MissingPathError, OutputError, one_line
 from autosam.files import PathLike
+from autosam.inference.output_names import preview_of
 from autosam.maps.finished_rasters import find_raster, read_whole
 from autosam.maps.raster_preview import read_preview
 from autosam.maps.rasters import open_raster
@@ -21,11 +22,6 @@ MOST_ON_SHEET = 60
 _COLUMNS = 4
 _SHEETS = (".png", ".jpg", ".jpeg")
 Say = Callable[[str], None]
-
-
-def preview_of(mask: Path) -> Path:
-    """Where the preview of a mask lies."""
-    return mask.with_suffix(".preview.jpg")
 
 
 def save_raster_preview(mask: Path, *, say: Say = print) -> Path:

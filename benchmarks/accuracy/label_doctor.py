@@ -5,7 +5,7 @@ are: banks under-filled, channels missing, coarse polygons. The doctor ranks all
 which. Then the labels are relabelled, and old labels, new labels and predictions are compared with the
 labels before they were spoiled.
 
-Run:    python benchmarks/accuracy/label_doctor.py --out runs/label_doctor [--data FOLDER] [--from RUN]
+Run:    python -m benchmarks.accuracy.label_doctor --out runs/label_doctor [--data FOLDER] [--from RUN]
 """
 
 import argparse
@@ -30,6 +30,7 @@ from autosam.recipes.environment import environment
 from autosam.recipes.label_doctor import LabelReport, doctor_config, examine_labels
 from autosam.recipes.relabelling import relabel
 from autosam.types import Sample
+from benchmarks.scoreboard.cells import portable
 
 CLEAN = "clean"
 
@@ -153,14 +154,6 @@ def run_once(samples, config: Config, folder: Path, *, share: float, seed: int) 
         ),
         "seconds": round(time.perf_counter() - start),
     }
-
-
-def portable(config: Config) -> dict:
-    """The configuration without the paths of one machine."""
-    values = config.to_dict()
-    values["data"]["source"] = [Path(source).name for source in config.data.source]
-    values["cache"]["directory"] = ""
-    return values
 
 
 def main() -> None:
