@@ -49,8 +49,8 @@ Device = Annotated[
 Runtime = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="What encodes on a processor: torch, torch-bf16, onnx, openvino, or auto for what "
-        "`autosam doctor --bench` found fastest; torch by default.",
+        help="What encodes on a processor: torch, torch-bf16, onnx, openvino, openvino-bf16, or auto for "
+        "what `autosam doctor --bench` found fastest; torch by default.",
         show_default=False,
     ),
 ]

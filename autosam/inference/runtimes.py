@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,7 +32,9 @@ from autosam.types import ImageEmbedding, Pixels
 if TYPE_CHECKING:
     from autosam.inference.segmenter import AutoSam
 
-RUNTIMES = ("torch", "torch-bf16", "onnx", "openvino")
+RUNTIMES = ("torch", "torch-bf16", "onnx", "openvino", "openvino-bf16")
+HALF = "-bf16"
+"""Ends the name of those whose products are in bfloat16; the others compute in float32 on every machine."""
 AUTO = "auto"
 """The fastest that `autosam doctor --bench` found here for the same encoder; torch where it was not run."""
 LEAST_IOU = 0.995
@@ -75,7 +77,7 @@ def set_runtime(model: "AutoSam", runtime: str) -> str:
         remedy = did_you_mean(runtime, (*RUNTIMES, AUTO))
         raise ModelError(f"runtime must be a known one, got {runtime!r}. {remedy}")
     if isinstance(model.network, ExportedNetwork):
-        return model.network.compiler  # chosen when the file was read
+        return _set_of_graph(model, model.network, runtime)
     if runtime == AUTO:
         return _set_remembered(model)
     if runtime == "torch":
@@ -86,24 +88,26 @@ def set_runtime(model: "AutoSam", runtime: str) -> str:
     found = _agreement(model, sam, runtime)
     if min(found) < LEAST_IOU:
         _let_encode(sam, "torch")
-        raise ModelError(
-            f"masks on {runtime!r} must have an IoU of {LEAST_IOU} and more with torch's, got "
-            f"{', '.join(f'{iou:.4f}' for iou in found)} on drawn scenes. Use runtime='torch'."
-        )
+        raise _refusal(runtime, found, known="torch")
     _let_encode(sam, runtime)
     return runtime
 
 
 def runtime_of(model: "AutoSam") -> str:
-    """What encodes for a model now, and in which numbers where that depends on the processor.
-
-    Of an ONNX file what runs it; 'torch' where nothing else was let in.
-    """
+    """What encodes for a model now; of an ONNX file what runs it; 'torch' where nothing else was let in."""
     network = model.network
     if isinstance(network, ExportedNetwork):
-        return network.compiler
-    named = _encoding.get(network.sam, "torch") if isinstance(network, PromptedSam) else "torch"
-    return f"{named} in bfloat16" if named == "openvino" and half_pays() else named
+        return f"{network.compiler}{HALF}" if network.is_half else network.compiler
+    return _encoding.get(network.sam, "torch") if isinstance(network, PromptedSam) else "torch"
+
+
+def _refusal(runtime: str, found: Sequence[float], *, known: str) -> ModelError:
+    nearer = runtime.removesuffix(HALF)
+    return ModelError(
+        f"masks on {runtime!r} must have an IoU of {LEAST_IOU} and more with those on {known!r}, got "
+        f"{', '.join(f'{iou:.4f}' for iou in found)} on drawn scenes. "
+        f"Use runtime={known if nearer == runtime else nearer!r}."
+    )
 
 
 def _let_encode(sam: Sam, runtime: str) -> None:
@@ -111,6 +115,32 @@ def _let_encode(sam: Sam, runtime: str) -> None:
     _encoding.pop(sam, None)
     if runtime != "torch":
         _encoding[sam] = runtime
+
+
+def _set_of_graph(model: "AutoSam", network: ExportedNetwork, runtime: str) -> str:
+    """Let OpenVINO run a whole graph in bfloat16 where the masks agree with its own in float32."""
+    network.compute_in_half(False)
+    compiler, half = network.compiler, runtime.endswith(HALF)  # chosen when the file was read
+    if half:
+        path = _cache() / network.fingerprint[:32] / _VERDICTS_FILE
+        known, key = _read(path), f"{runtime} {compiler_version(compiler)}"
+        if key not in known:
+            exact = _drawn_masks(model)
+            network.compute_in_half(True)
+            masks = zip(exact, _drawn_masks(model), strict=True)
+            known = {**known, key: [mask_iou(ours, theirs) for ours, theirs in masks]}
+            write_json(path, known)
+        if min(known[key]) < LEAST_IOU:
+            network.compute_in_half(False)
+            raise _refusal(runtime, known[key], known=compiler)
+        network.compute_in_half(True)
+    return runtime_of(model)
+
+
+def _drawn_masks(model: "AutoSam") -> list[np.ndarray]:
+    """Of the scenes that runtimes are compared on."""
+    scenes = [model.judged(make_scene(seed, side=SCENE_SIDE)) for seed in SCENE_SEEDS]
+    return [model.predict_sample(scene).mask for scene in scenes]
 
 
 def _set_remembered(model: "AutoSam") -> str:
@@ -124,11 +154,14 @@ def _set_remembered(model: "AutoSam") -> str:
 
 def available_runtimes() -> tuple[str, ...]:
     """Those that are installed, and bfloat16 where this processor is quick at it."""
-    chosen = ["torch"]
-    if half_pays():
-        chosen.append("torch-bf16")
-    compilers: tuple[Compiler, ...] = ("onnx", "openvino")
-    return (*chosen, *(name for name in compilers if is_installed(name)))
+    installed = [
+        name for name in RUNTIMES if name.startswith("torch") or is_installed(_compiler_of(name))
+    ]
+    return tuple(name for name in installed if half_pays() or not name.endswith(HALF))
+
+
+def _compiler_of(runtime: str) -> Compiler:
+    return cast(Compiler, runtime.removesuffix(HALF))
 
 
 def _sam_of(model: "AutoSam", runtime: str) -> Sam:
@@ -161,8 +194,7 @@ def encoder_on(sam: Sam, runtime: str) -> Encode | None:
         return None
     if runtime == "torch-bf16":
         return _half(sam)
-    compiler = cast(Compiler, runtime)
-    graph = compile_graph(_converted(sam), compiler, half=compiler == "openvino" and half_pays())
+    graph = compile_graph(_converted(sam), _compiler_of(runtime), half=runtime.endswith(HALF))
 
     def encode(pixels: Pixels) -> ImageEmbedding:
         answers = [
@@ -200,9 +232,12 @@ def _converted(sam: Sam) -> Path:
 
 def runtime_folder(sam: Sam) -> Path:
     """Where what belongs to one encoder is kept: $XDG_CACHE_HOME or ~/.cache, autosam/runtimes."""
+    return _cache() / _encoder_digest(sam)[:32]
+
+
+def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base else Path.home() / ".cache"
-    return cache / "autosam" / "runtimes" / _encoder_digest(sam)[:32]
+    return (Path(base) if base else Path.home() / ".cache") / "autosam" / "runtimes"
 
 
 def _encoder_digest(sam: Sam) -> str:
@@ -220,7 +255,7 @@ def _agreement(model: "AutoSam", sam: Sam, runtime: str) -> list[float]:
     """IoU with torch's masks, from the cache where the same model was compared before."""
     path = runtime_folder(sam) / _VERDICTS_FILE
     known = _read(path)
-    key = f"{model.identity} {runtime} {_versions(runtime)} {half_pays()}"
+    key = f"{model.identity} {runtime} {_versions(runtime)}"
     if key not in known:
         found = measured_agreement(model, encoder_on(sam, runtime))
         write_json(path, {**known, key: found})
@@ -236,12 +271,11 @@ def measured_agreement(model: "AutoSam", encode: Encode | None) -> list[float]:
         encode: What encodes in the place of torch.
     """
     sam = cast(PromptedSam, model.network).sam
-    scenes = [model.judged(make_scene(seed, side=SCENE_SIDE)) for seed in SCENE_SEEDS]
     masks: list[list[np.ndarray]] = []
     try:
         for one in (None, encode):
             sam.encode_by(one)
-            masks.append([model.predict_sample(scene).mask for scene in scenes])
+            masks.append(_drawn_masks(model))
     finally:
         sam.encode_by(None)
     return [mask_iou(ours, theirs) for ours, theirs in zip(*masks, strict=True)]
@@ -279,9 +313,9 @@ def _machine() -> str:
 
 
 def _versions(runtime: str) -> str:
-    if runtime in ("onnx", "openvino"):
-        return f"{runtime} {compiler_version(cast(Compiler, runtime))}"
-    return f"torch {torch.__version__}"
+    if runtime.startswith("torch"):
+        return torch.__version__
+    return compiler_version(_compiler_of(runtime))
 
 
 def _read(path: Path) -> dict[str, Any]:

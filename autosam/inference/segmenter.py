@@ -111,9 +111,9 @@ class AutoSam:
             device: As for the constructor.
             encoder: False leaves SAM's image encoder out of memory; every call then brings the image
                 embedding.
-            runtime: What encodes on a processor: 'torch', 'torch-bf16', 'onnx', 'openvino', or 'auto'
-                for what `autosam doctor --bench` found fastest here. By default torch; of an ONNX file
-                onnxruntime.
+            runtime: What encodes on a processor: 'torch', 'onnx' and 'openvino' in float32,
+                'torch-bf16' and 'openvino-bf16' in bfloat16, or 'auto' for what `autosam doctor
+                --bench` found fastest here. By default torch; of an ONNX file onnxruntime.
 
         Raises:
             MissingPathError: There is no such folder, or it holds no checkpoint.

@@ -70,27 +70,36 @@ def load_model(
         device=device,
     )
     if runtime is not None:
-        from autosam.inference.runtimes import set_runtime
-
-        set_runtime(model, runtime)
+        _set_runtime(model, runtime)
     return model
 
 
 def _exported(kind: type[Model], path: PathLike, runtime: str | None) -> Model:
     """From an ONNX file."""
-    if runtime not in (None, "auto", "onnx", "openvino"):
+    if runtime not in (None, "auto", "onnx", "openvino", "openvino-bf16"):
         raise ModelError(
-            f"runtime must be 'onnx' or 'openvino' for an ONNX file, got {runtime!r} ({path}). "
+            "runtime must be 'onnx', 'openvino' or 'openvino-bf16' for an ONNX file, "
+            f"got {runtime!r} ({path}). "
             "Leave it out, or load the run that the file was exported from."
         )
-    loaded = load_exported(path, compiler="openvino" if runtime == "openvino" else "onnx")
-    return kind(
+    by_openvino = runtime in ("openvino", "openvino-bf16")
+    loaded = load_exported(path, compiler="openvino" if by_openvino else "onnx")
+    model = kind(
         loaded.config,
         network=loaded.network,
         decision=loaded.decision,
         facts=loaded.facts,
         device="cpu",
     )
+    if runtime is not None:
+        _set_runtime(model, runtime)
+    return model
+
+
+def _set_runtime(model: "AutoSam", runtime: str) -> None:
+    from autosam.inference.runtimes import set_runtime
+
+    set_runtime(model, runtime)
 
 
 def _coarse_model(

@@ -19,6 +19,7 @@ from autosam.maps.model_grid import metres_per_pixel
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA
 from autosam.maps.rasters import is_remote, ungeoreferenced
 from autosam.maps.stac import StacRaster, import_pystac, utc
+from autosam.maps.vectors import are_polygons_of
 from autosam.types import Georeference
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _add_assets(item: "pystac.Item", one: StacMask, metres: tuple[float, float] 
                                           media_type=pystac.MediaType.JSON, roles=["metadata"]))  # fmt: skip
     for suffix, kind_of in _VECTORS.items():
         polygons = one.mask.with_suffix(suffix)
-        if polygons.is_file():
+        if polygons.is_file() and are_polygons_of(polygons, one.mask):
             item.add_asset(suffix[1:], pystac.Asset(f"./{polygons.name}", title="Polygons of water",
                                                     media_type=kind_of, roles=["data"]))  # fmt: skip
 

@@ -12,8 +12,8 @@ import pandas
 import pyogrio
 import shapely
 
-from autosam.errors import ConfigError
-from autosam.files import PathLike
+from autosam.errors import AutoSamError, ConfigError
+from autosam.files import PathLike, read_json
 from autosam.maps.finished_rasters import STRIP_ROWS, FinishedRaster, Strip, read_strips
 from autosam.maps.metric_ground import Ground
 from autosam.maps.polygons import Dissolver, Geometry, Patch
@@ -126,7 +126,7 @@ def mask_id(mask: PathLike) -> str:
 
 
 def are_polygons_of(path: PathLike, mask: PathLike) -> bool:
-    """Whether a file holds polygons that say they were made of this very mask; without rows it cannot."""
+    """Whether a file holds polygons that say they were made of this very mask; none say so of a dry one."""
     try:
         if vector_format(path) == "Parquet":
             found = pandas.read_parquet(path, columns=[_MASK_ID])
@@ -134,9 +134,11 @@ def are_polygons_of(path: PathLike, mask: PathLike) -> bool:
             found = pyogrio.read_dataframe(
                 path, columns=[_MASK_ID], read_geometry=False, max_features=1
             )
+        if found.empty:
+            return bool(read_json(Path(mask).with_suffix(".json"))["pixels"]["water"] == 0)
         return bool(found[_MASK_ID].iloc[0] == mask_id(mask))
-    except (OSError, ValueError, RuntimeError, LookupError):  # none, damaged, or somebody else's
-        return False
+    except (AutoSamError, OSError, ValueError, RuntimeError, LookupError, TypeError):
+        return False  # none, damaged, or somebody else's
 
 
 def _patches(

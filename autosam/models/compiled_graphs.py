@@ -24,6 +24,19 @@ def is_installed(compiler: Compiler) -> bool:
     return importlib.util.find_spec(PACKAGES[compiler]) is not None
 
 
+def check_installed(compiler: Compiler) -> None:
+    """Refuse a compiler that is not here.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    if not is_installed(compiler):
+        raise MissingPackageError(
+            f"{PACKAGES[compiler]} must be installed to run on {compiler!r}. "
+            f"Install it: pip install 'autosam[{compiler}]'."
+        )
+
+
 def compiler_version(compiler: Compiler) -> str:
     """Of a compiler that is installed."""
     return str(importlib.import_module(PACKAGES[compiler]).__version__)
@@ -35,18 +48,14 @@ def compile_graph(path: Path, compiler: Compiler, *, half: bool = False) -> Grap
     Args:
         path: An ONNX file of one input and one output.
         compiler: Which.
-        half: Let OpenVINO compute in bfloat16. It is always told which format to take, for by
-            itself it would choose by the processor.
+        half: Let OpenVINO compute in bfloat16, onnxruntime has none. OpenVINO is always told which
+            format to take, for by itself it would choose by the processor.
 
     Raises:
         MissingPackageError: The compiler is not installed.
         CheckpointError: The file is damaged, or is no such graph.
     """
-    if not is_installed(compiler):
-        raise MissingPackageError(
-            f"{PACKAGES[compiler]} must be installed to run on {compiler!r}. "
-            f"Install it: pip install 'autosam[{compiler}]'."
-        )
+    check_installed(compiler)
     return _by_onnxruntime(path) if compiler == "onnx" else _by_openvino(path, half=half)
 
 

@@ -1,6 +1,7 @@
 """A model read back from the ONNX file that `autosam export` wrote: it predicts, and does nothing else."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,13 @@ from autosam.data.geometry import PIXEL_MEAN, PIXEL_STD
 from autosam.errors import CheckpointError, ConfigError, MissingPathError, ModelError
 from autosam.files import PathLike
 from autosam.models.checkpoints import Decision
-from autosam.models.compiled_graphs import Compiler, compile_graph, read_metadata
+from autosam.models.compiled_graphs import (
+    Compiler,
+    Graph,
+    check_installed,
+    compile_graph,
+    read_metadata,
+)
 from autosam.models.pixel_network import PixelNetwork
 from autosam.models.probability_graph import OWN_FORMAT, OWN_KEY
 from autosam.types import ImageEmbedding, MaskLogits, Pixels, SquarePrompt
@@ -36,7 +43,6 @@ class ExportedNetwork(PixelNetwork):
 
     Raises:
         MissingPackageError: The compiler is not installed.
-        CheckpointError: The file is damaged.
     """
 
     scale: Tensor
@@ -46,17 +52,39 @@ class ExportedNetwork(PixelNetwork):
         self, path: Path, *, method: str, side: int, temperature: float, compiler: Compiler
     ) -> None:
         super().__init__(side)
+        check_installed(compiler)
         self.method = method
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self._temperature = temperature
         self._name = str(path)
         self.compiler: Compiler = compiler
-        self._graph = compile_graph(path, compiler)
+        self._path = path
+        self._half = False
         mean, std = (
             torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (PIXEL_MEAN, PIXEL_STD)
         )
         self.register_buffer("scale", std, persistent=False)
         self.register_buffer("shift", mean, persistent=False)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether its products are in bfloat16."""
+        return self._half
+
+    def compute_in_half(self, half: bool) -> None:
+        """Take bfloat16 for its products from now on, or float32 again; only OpenVINO can.
+
+        Args:
+            half: As it says.
+        """
+        if half != self._half:
+            self._half = half
+            self.__dict__.pop("_graph", None)
+
+    @functools.cached_property
+    def _graph(self) -> Graph:
+        """Made ready when it is first needed, in the format that was settled by then."""
+        return compile_graph(self._path, self.compiler, half=self._half)
 
     def _pixels_of(
         self,

@@ -8,11 +8,14 @@ Nothing is approximated; only the order of work differs from transformers' `SamV
   weights is spent on it.
 - The bias of relative positions in global attention (grid⁴ values a head) is made for a few rows of one head
   at a time, where it is used.
+- Under autocast each layer's weights are rounded once, not in every strip, and what runs through all layers
+  stays in float32.
 
 That a bias can also be written as more channels of queries and keys was tried: .6 of this speed in global
 attention, since torch's fused attention then asks for as many channels of values; equal in windows.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Iterator
@@ -30,6 +33,8 @@ STRIP_BYTES = 2**24
 """Of the widest temporary of a strip. Below glibc's largest threshold of 32 MiB for memory that it keeps."""
 BIAS_BYTES = 2**23
 """Of the bias that is made at once: it stays in the last cache between its making and its use."""
+SHORT_SIDE = 32
+"""Of a window, up to which bfloat16 sums of rows so short take ten times as long as a product does."""
 THREADS_OF_A_HEAD = 8
 """That find work in the rows of one head; with more, several heads are attended at once."""
 
@@ -60,22 +65,37 @@ def takes_gradient(encoder: nn.Module, pixels: Pixels) -> bool:
 
 
 def encode_in_strips(encoder: nn.Module, pixels: Pixels) -> ImageEmbedding:
-    """What `encoder(pixels).last_hidden_state` is, to rounding.
+    """What `encoder(pixels).last_hidden_state` is, to rounding; under autocast, layers in its format.
 
     Args:
         encoder: transformers' `SamVisionEncoder`, in evaluation mode.
         pixels: (batch, 3, side, side), normalised.
     """
     vision = cast(Any, encoder)
-    hidden = vision.patch_embed(pixels)
-    if vision.pos_embed is not None:
-        hidden = hidden + vision.pos_embed
-    images = []
-    for image in hidden.split(1):  # on a processor a batch is no faster
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    with torch.autocast("cpu", enabled=False):
+        hidden = vision.patch_embed(pixels)
+        if vision.pos_embed is not None:
+            hidden = hidden + vision.pos_embed
+        images = list(hidden.split(1))  # on a processor a batch is no faster
         for layer in vision.layers:
-            image = _windowed(layer, image) if layer.window_size > 0 else _global(layer, image)
-        images.append(image)
-    return cast(Tensor, vision.neck(torch.cat(images)))
+            through = _windowed if layer.window_size > 0 else _global
+            narrow = layer if dtype is None else _products_in(layer, dtype)
+            images = [through(narrow, image) for image in images]
+        return cast(Tensor, vision.neck(torch.cat(images)))
+
+
+def _products_in(layer: Any, dtype: torch.dtype) -> Any:
+    """The layer with the weights of attention and MLP in another format; its norms are the layer's own."""
+    narrow = [*layer.attn.parameters(), *layer.mlp.parameters()]
+    known: dict[int, Any] = {id(one): one for one in layer.parameters()}
+    known |= {id(one): nn.Parameter(one.to(dtype), requires_grad=False) for one in narrow}
+    return copy.deepcopy(layer, known)
+
+
+def _narrowed(hidden: Tensor, layer: Any) -> Tensor:
+    """In the format of the layer's products."""
+    return hidden.to(layer.attn.qkv.weight.dtype)
 
 
 def _windowed(layer: Any, hidden: Hidden) -> Hidden:
@@ -83,8 +103,7 @@ def _windowed(layer: Any, hidden: Hidden) -> Hidden:
     out = torch.empty_like(hidden)
     for rows in _strips(layer, hidden, multiple=layer.window_size):
         strip = hidden[:, rows]
-        attended = strip + layer.attn.proj(_attended_in_windows(layer, strip))
-        out[:, rows] = attended + layer.mlp(layer.layer_norm2(attended))
+        out[:, rows] = _after_attention(layer, strip, _attended_in_windows(layer, strip))
     return out
 
 
@@ -93,7 +112,8 @@ def _attended_in_windows(layer: Any, strip: Hidden) -> Hidden:
     attention, side = layer.attn, layer.window_size
     heads, (_, rows, width, channels) = attention.num_attention_heads, strip.shape
     high, wide = -(-rows // side), -(-width // side)
-    mixed = _padded(attention.qkv(layer.layer_norm1(strip)), attention, (high * side, wide * side))
+    mixed = attention.qkv(_narrowed(layer.layer_norm1(strip), layer))
+    mixed = _padded(mixed, attention, (high * side, wide * side))
     parts = mixed.view(high, side, wide, side, 3, heads, channels // heads)
     queries, keys, values = parts.permute(4, 0, 2, 5, 1, 3, 6).reshape(
         3, high * wide, heads, side * side, -1
@@ -126,7 +146,7 @@ def _global(layer: Any, hidden: Hidden) -> Hidden:
     heads = attention.num_attention_heads
     projections: list[Tensor] = []
     for rows in _strips(layer, hidden):
-        mixed = attention.qkv(layer.layer_norm1(hidden[:, rows]))
+        mixed = attention.qkv(_narrowed(layer.layer_norm1(hidden[:, rows]), layer))
         if not projections:
             shape = (heads, high, wide, channels // heads)
             projections = [mixed.new_empty(shape) for _ in range(3)]
@@ -137,9 +157,15 @@ def _global(layer: Any, hidden: Hidden) -> Hidden:
     out = torch.empty_like(hidden)
     for rows in _strips(layer, hidden):
         tokens = found[:, rows].permute(1, 2, 0, 3).reshape(1, -1, wide, channels)
-        attended = hidden[:, rows] + attention.proj(tokens)
-        out[:, rows] = attended + layer.mlp(layer.layer_norm2(attended))
+        out[:, rows] = _after_attention(layer, hidden[:, rows], tokens)
     return out
+
+
+def _after_attention(layer: Any, strip: Hidden, found: Hidden) -> Hidden:
+    """The rest of a layer: projection and MLP, each added to what runs through."""
+    attended: Tensor = strip + layer.attn.proj(found).to(strip.dtype)
+    mixed: Tensor = layer.mlp(_narrowed(layer.layer_norm2(attended), layer))
+    return attended + mixed.to(strip.dtype)
 
 
 def _attended_by_head(
@@ -185,7 +211,19 @@ def _relations(attention: Any, queries: Tensor, rows: range) -> tuple[Relations,
 
 def _bias(down: Relations, across: Relations) -> Float[Tensor, "images heads queries keys"]:
     """A key's row and column each add their own."""
+    side = down.shape[-1]
+    if down.dtype == torch.bfloat16 and side <= SHORT_SIDE:
+        both = torch.cat([down, across], dim=-1).flatten(2, 3)
+        return both @ _row_and_column(side).to(both.dtype)
     return (down[..., :, None] + across[..., None, :]).flatten(4).flatten(2, 3)
+
+
+@functools.lru_cache(maxsize=8)
+def _row_and_column(side: int) -> Float[Tensor, "both keys"]:
+    """(2 side, side²): 1 where a key lies in a row, and below it in a column."""
+    with torch.inference_mode(False):
+        one = torch.eye(side)
+        return torch.cat([one.repeat_interleave(side, dim=1), one.repeat(1, side)])
 
 
 @functools.lru_cache(maxsize=8)
@@ -206,7 +244,7 @@ def _strips(layer: Any, hidden: Hidden, *, multiple: int = 1) -> Iterator[slice]
     """
     _, high, wide, channels = hidden.shape
     widest = max(3 * channels, layer.mlp.lin1.out_features)
-    fitting = STRIP_BYTES // (wide * widest * hidden.element_size())
+    fitting = STRIP_BYTES // (wide * widest * layer.mlp.lin1.weight.element_size())
     step = max(1, fitting // multiple) * multiple
     for top in range(0, high, step):
         yield slice(top, min(top + step, high))

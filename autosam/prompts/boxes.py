@@ -116,10 +116,11 @@ def _check_boxes(boxes: np.ndarray) -> None:
         raise DataError(
             f"boxes must be (4,) or (count, 4), got {given}. Give left, top, right and bottom of each."
         )
-    wrong = ~np.isfinite(boxes).all(axis=-1) | (boxes[..., :2] > boxes[..., 2:]).any(axis=-1)
+    endless = ~np.isfinite(boxes).all(axis=-1)
+    wrong = endless | (boxes[..., :2] > boxes[..., 2:]).any(axis=-1)
     if wrong.any():
+        remedy = "Leave out what has no place" if endless.any() else "Put the smaller corner first"
         raise DataError(
             "boxes must be finite (left, top, right, bottom) with left <= right and top <= bottom, got "
-            f"{boxes[wrong][0].tolist() if boxes.ndim == 2 else boxes.tolist()}. "
-            "Put the smaller corner first."
+            f"{boxes[wrong][0].tolist() if boxes.ndim == 2 else boxes.tolist()}. {remedy}."
         )

@@ -3,15 +3,19 @@
 Spoils a share of the labels of synthetic scenes (or of a folder of real ones) as the real Elwha labels
 are: banks under-filled, channels missing, coarse polygons. The doctor ranks all labels without knowing
 which. Then the labels are relabelled, and old labels, new labels and predictions are compared with the
-labels before they were spoiled.
+labels before they were spoiled. With --unseen they are the real pictures with water that no stage of
+river-nano saw, so that it can begin with river-nano's weights; sites stay together.
 
 Run:    python -m benchmarks.accuracy.label_doctor --out runs/label_doctor [--data FOLDER] [--from RUN]
+        python -m benchmarks.accuracy.label_doctor --out runs/label_doctor --unseen FOLDER --from river-nano
 """
 
 import argparse
+import dataclasses
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ from sklearn.metrics import average_precision_score
 from autosam.config import Config
 from autosam.data.folders import FolderDataset
 from autosam.data.label_noise import NOISE_KINDS, add_label_noise
+from autosam.data.sources import SampleCollection, open_data
 from autosam.data.synthetic import SyntheticDataset
 from autosam.evaluation.label_faults import FAULT_KINDS
 from autosam.files import write_json
@@ -31,8 +36,23 @@ from autosam.recipes.label_doctor import LabelReport, doctor_config, examine_lab
 from autosam.recipes.relabelling import relabel
 from autosam.types import Sample
 from benchmarks.scoreboard.cells import portable
+from benchmarks.scoreboard.sites import site_of
+from benchmarks.scoreboard.suites import SuiteChoice, open_suite
 
 CLEAN = "clean"
+SITE = "^(.+?)__"
+"""In the names of `unseen_pictures`."""
+
+
+def unseen_pictures(data: Path, scratch: Path) -> list[Sample]:
+    """Real pictures with water that river-nano never saw, as SITE__NAME."""
+    suite = open_suite(SuiteChoice(name="river-nano", data=data, scratch=scratch))
+    samples = open_data(suite.data).samples.select(suite.folds[0].split.test)
+    return [
+        dataclasses.replace(sample, name=f"{site_of(sample.name)}__{sample.name.split('/')[-1]}")
+        for sample in samples
+        if sample.mask is not None and (sample.mask & sample.valid_area).any()
+    ]
 
 
 def plant(
@@ -117,8 +137,6 @@ def judge_relabelling(
 
 
 def _collection(dataset: FolderDataset):
-    from autosam.data.sources import SampleCollection
-
     where = {name: index for index, name in enumerate(dataset.names)}
     return SampleCollection(lambda name: dataset[where[name]], dataset.names)
 
@@ -163,6 +181,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for data and runs; goes on")
     parser.add_argument("--data", type=Path, help="folder dataset in the place of synthetic scenes")
+    parser.add_argument("--unseen", type=Path, help="folder of the real pictures, as of the suites")
     parser.add_argument("--group-by", default="", help="regular expression on its names")
     parser.add_argument("--shares", default="0.2,0.4")
     parser.add_argument("--seeds", default="0,1,2")
@@ -184,8 +203,15 @@ def main() -> None:
         arguments.shares, arguments.seeds, arguments.scenes, arguments.side = "0.4", "0", 9, 96
         arguments.set += ["train.epochs=2", "train.views=1"]
     settings = [*arguments.set, f"cache.directory={arguments.out / 'embeddings'}"]
+    if arguments.unseen:
+        arguments.group_by = SITE
     quoted = "'" + arguments.group_by.replace("'", "''") + "'"  # YAML keeps backslashes so
     rows: list[dict] = []
+    opened: Sequence[Sample] = ()
+    if arguments.unseen:
+        opened = unseen_pictures(arguments.unseen, arguments.out)
+    elif arguments.data:
+        opened = FolderDataset(arguments.data)
     for seed in map(int, arguments.seeds.split(",")):
         for share in map(float, arguments.shares.split(",")):
             folder = arguments.out / f"share-{share}-seed-{seed}"
@@ -195,13 +221,11 @@ def main() -> None:
                 [*settings, f"data.group_by={quoted}"],
                 start=arguments.start,
             )
-            samples = (
-                FolderDataset(arguments.data)
-                if arguments.data
-                else SyntheticDataset(arguments.scenes, side=arguments.side, seed=seed)
-            )
+            samples = opened or SyntheticDataset(arguments.scenes, side=arguments.side, seed=seed)
             rows.append(run_once(samples, config, folder, share=share, seed=seed))
-            result = {"question": "label_doctor", "data": str(arguments.data or "synthetic")}
+            drawn = "real pictures that river-nano never saw" if arguments.unseen else "synthetic"
+            result = {"question": "label_doctor"}
+            result |= {"data": arguments.data.name if arguments.data else drawn}
             result |= {"start": arguments.start, "rows": rows}
             result |= {"config": portable(config), "environment": environment()}
             write_json(arguments.results or arguments.out / "label_doctor.json", result)

@@ -1,8 +1,8 @@
 """Last stage: put a trained run into the package as river-nano, in float16, with its card.
 
-Run:    python -m benchmarks.river_nano.ship --run runs/river_nano/river --sam runs/river_nano/sam
-            --report benchmarks/results/river_nano--real--cpu.json
-            --clicks benchmarks/results/river_nano_clicks--real--cpu.json --data FOLDER
+Run:    python -m benchmarks.river_nano.ship --run runs/refined/river --sam runs/refined/sam --data FOLDER
+        python -m benchmarks.river_nano.ship --data FOLDER
+        (the second writes the card alone again, from what is in benchmarks/results)
 """
 
 import argparse
@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -29,6 +29,9 @@ from benchmarks.river_nano.scenes import labelled_names
 
 FOLDER = EMBEDDED_FOLDERS[RIVER_NANO]
 SCENES = Path(__file__).parents[2] / "tests" / "river_scenes"
+RESULTS = Path(__file__).parents[1] / "results"
+REPORT, CLICKS = "river_nano--real--cpu.json", "river_nano_clicks--real--cpu.json"
+FINE_TUNED = "fine_tune--*--cpu.json"
 GROUND_RESOLUTION = {"low": 0.05, "high": 2.0}
 """Metres per pixel of the pictures that trained it, at SAM's side."""
 STAGE_ONE = ("steps", "seconds", "refined_steps", "refined_seconds", "scenes")
@@ -98,9 +101,10 @@ def card(
     description: Mapping[str, Any],
     report: Mapping[str, Any],
     clicks: Mapping[str, Any],
+    tuned: Sequence[Mapping[str, Any]],
     licensed: Mapping[str, list[str]],
 ) -> str:
-    """README.md of the model: data, licences, numbers with intervals, clicks, limits."""
+    """README.md of the model: data, licences, numbers with intervals, clicks, fine-tuning, limits."""
     facts, decision = description["facts"], description["decision"]
     stage = facts["promptable"]
     template = Template(Path(__file__).with_name("card_template.md").read_text())
@@ -113,6 +117,7 @@ def card(
         refined_steps=stage["refined_steps"],
         clicks=_click_table(clicks),
         click_objects=clicks["objects"],
+        tuned=_tuned_table(tuned),
         river_minutes=round(facts["training_seconds"] / 60),
         river_steps=facts["steps"],
         threshold=f"{decision['threshold']:.2f}",
@@ -173,29 +178,52 @@ def _click_table(clicks: Mapping[str, Any]) -> str:
     return "\n".join(rows).replace("| 1 clicks |", "| 1 click |")
 
 
+def _tuned_table(tuned: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        "| place | tiles | steps | IoU before | after | pictures |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in tuned:
+        before, after = (
+            f"{found[when]['iou']:.2f} "
+            f"[{found[when]['iou_interval'][0]:.2f}, {found[when]['iou_interval'][1]:.2f}]"
+            for when in ("before", "after")
+        )
+        rows.append(
+            f"| `{found['folder']}` | {found['tiles']} | {found['steps']} | {before} | {after} "
+            f"| {len(found['after']['rows'])} |"
+        )
+    return "\n".join(rows)
+
+
+def write_card(description: Mapping[str, Any], data: Path, recipe: Mapping[str, Any]) -> None:
+    """From the results that are committed, beside the weights that they are of."""
+    report, clicks = (json.loads((RESULTS / name).read_text()) for name in (REPORT, CLICKS))
+    tuned = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(FINE_TUNED))]
+    licensed = licences(data, recipe)
+    write_text(FOLDER / "README.md", card(description, report, clicks, tuned, licensed))
+
+
 def main() -> None:
     """Write the folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--run", type=Path, required=True, help="finished run of stage two")
-    parser.add_argument("--sam", type=Path, required=True, help="the SAM of stage one")
+    parser.add_argument("--run", type=Path, help="finished run of stage two; else the card alone")
+    parser.add_argument("--sam", type=Path, help="the SAM of stage one")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of the groups, for the licences"
     )
-    parser.add_argument("--report", type=Path, help="JSON of report.py; without it, no card yet")
-    parser.add_argument("--clicks", type=Path, help="JSON of clicks.py, for the card")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     arguments = parser.parse_args()
     recipe = yaml.safe_load(arguments.recipe.read_text())
-    stage_one = json.loads((arguments.sam.parent / "promptable.json").read_text())
-    description = shipped_description(arguments.run, stage_one)
-    ship_weights(arguments.run, arguments.sam, FOLDER)
-    write_json(FOLDER / "config.json", description)
-    if arguments.report and arguments.clicks:
-        report, clicks = (json.loads(p.read_text()) for p in (arguments.report, arguments.clicks))
-        licensed = licences(arguments.data, recipe)
-        write_text(FOLDER / "README.md", card(description, report, clicks, licensed))
+    if (arguments.run is None) != (arguments.sam is None):
+        parser.error("--run and --sam must both be given, or neither, for the card alone")
+    if arguments.run:
+        stage_one = json.loads((arguments.sam.parent / "promptable.json").read_text())
+        write_json(FOLDER / "config.json", shipped_description(arguments.run, stage_one))
+        ship_weights(arguments.run, arguments.sam, FOLDER)
+    write_card(json.loads((FOLDER / "config.json").read_text()), arguments.data, recipe)
     write_text(FOLDER / "SHA256SUMS", checksums(FOLDER))
     write_json(SCENES / "shipped_iou.json", scene_scores(AutoSam.from_pretrained()))
 

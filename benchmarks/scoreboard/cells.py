@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import resource
 import sys
 import time
 import traceback
@@ -26,6 +25,7 @@ from autosam.data.sources import open_data
 from autosam.errors import MissingPathError, PromptMismatchWarning
 from autosam.evaluation.result import Evaluation
 from autosam.files import read_json, write_json
+from autosam.inference.raster_plan import peak_memory
 from autosam.recipes.environment import environment
 from autosam.recipes.evaluating import evaluate_run
 from autosam.recipes.prompting import PromptChoice, prompted_model
@@ -102,7 +102,7 @@ def run_cell(cell: Cell, out: Path) -> dict[str, Any]:
         "judgements": judgements,
         "wall_seconds": round(time.perf_counter() - start[0], 1),
         "cpu_seconds": round(time.process_time() - start[1], 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": round(peak_memory() / 2**20),
         "environment": environment(),
     }
     write_record(folder, record)

@@ -28,7 +28,7 @@ from rasters import write_river
 from autosam.files import write_json
 from autosam.inference import raster_runs
 from autosam.inference.crews import RasterQueue
-from autosam.inference.local_crew import local_crew, shares_of_machine
+from autosam.inference.local_crew import local_crew
 from autosam.inference.map_orders import MapOrder
 from autosam.inference.planned_rasters import MappedRaster
 from autosam.inference.strip_drawing import StripDrawer
@@ -128,7 +128,7 @@ def parts_of(model: str, path: Path, km2: float) -> dict[str, Any]:
 
 
 def shared_by(workers: int, model: str, path: Path, km2: float) -> dict[str, float]:
-    """What so many workers cost, once they have their models."""
+    """What so many workers of one thread each cost, once they have their models."""
     told: list[MappedRaster | Exception] = []
     output = path.with_name(f"workers-{workers}.tif")
     order = MapOrder(
@@ -136,7 +136,7 @@ def shared_by(workers: int, model: str, path: Path, km2: float) -> dict[str, flo
         on_each=lambda _, outcome: told.append(outcome),
     )  # fmt: skip
     source = ModelSource(model=model, device="cpu", threads=1)
-    models = shares_of_machine(source, workers)
+    models = [source] * workers  # not `shares_of_machine`, by which one alone would have all cores
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with local_crew(models) as crew:
         queue = RasterQueue(crew, order)

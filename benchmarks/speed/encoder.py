@@ -5,7 +5,7 @@ Method: A (transformers' encoder as it is), B (ours in torch) and the compiled o
         processor seconds with --clock processor, else of wall seconds. Weights are random and of a visible
         scale (0.03, tables of positions 0.1: as initialised they are 0 and hide errors). Peak memory is that
         of a process that encodes once by one way. The roofline is the rate of float32 products of the same
-        make, measured in the same round.
+        make, measured in the same round. With ONEDNN_MAX_CPU_ISA=AVX512_CORE a processor is one without AMX.
 Run:    python -m benchmarks.speed.encoder --scratch FOLDER --out benchmarks/results/encoder--cpu.json
 """
 
@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -27,15 +26,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from autosam.files import write_json
-from autosam.inference.runtimes import encoder_on
-from autosam.models.compiled_graphs import is_installed
+from autosam.inference.number_formats import product_speeds
+from autosam.inference.raster_plan import peak_memory
+from autosam.inference.runtimes import available_runtimes, encoder_on
 from autosam.models.sam import Sam, load_sam
 from autosam.overlap import mask_iou
 from autosam.recipes.environment import environment
 
 Encode = Callable[[Tensor], Tensor]
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-WAYS = ("transformers", "torch", "onnx", "openvino")
 TOKENS, WIDE, DEEP = 896, 768, 3072
 """Of the product that the roofline is measured by: a strip of windows through a layer of base's MLP."""
 
@@ -153,8 +152,8 @@ def peak_mib(arguments: list[str]) -> float:
 
 
 def installed_ways() -> tuple[str, ...]:
-    """transformers, ours, and the compilers that are here."""
-    return (*WAYS[:2], *(name for name in ("onnx", "openvino") if is_installed(name)))
+    """transformers, and every runtime that is here."""
+    return ("transformers", *available_runtimes())
 
 
 def encode_once(source: str, name: str) -> None:
@@ -162,8 +161,7 @@ def encode_once(source: str, name: str) -> None:
     sam = load_sam(source)
     with torch.inference_mode():
         way_of(sam, name)(torch.randn(1, 3, sam.side, sam.side))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(json.dumps({"peak_mib": round(peak, 1)}))
+    print(json.dumps({"peak_mib": round(peak_memory() / 2**20, 1)}))
 
 
 def main() -> None:
@@ -176,31 +174,35 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--ways", nargs="+", help="transformers and runtimes; all by default")
     parser.add_argument("--one", nargs=2, metavar=("SAM", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    os.environ["XDG_CACHE_HOME"] = str(arguments.scratch)  # converted graphs stay there
     if arguments.one:
         encode_once(*arguments.one)
         return
     base = arguments.scratch / f"random-{arguments.side}-{arguments.layers}"
     if not (base / "config.json").is_file():
         write_random_sam(base, arguments.side, arguments.layers)
-    os.environ["XDG_CACHE_HOME"] = str(arguments.scratch)  # converted graphs stay there
+    scratch = ["--scratch", str(arguments.scratch)]
     result: dict[str, Any] = {
         "question": "encoder",
         "side": arguments.side,
         "layers": arguments.layers,
+        "instructions_up_to": os.environ.get("ONEDNN_MAX_CPU_ISA", "all"),
+        "product_gflops": {name: round(speed) for name, speed in product_speeds().items()},
     }
-    names = installed_ways()
+    names = tuple(way for way in installed_ways() if way in (arguments.ways or installed_ways()))
     plan: Mapping[str, tuple[str, tuple[str, ...], int]] = {
         "transformer": (str(base), names, arguments.rounds),
         "river-nano": ("river-nano", names[1:], 5 * arguments.rounds),  # transformers has none such
     }
     for title, (source, ways, rounds) in plan.items():
+        peak_mib(["--one", source, ways[-1], *scratch])  # converting takes more memory than running
+        peaks = {way: peak_mib(["--one", source, way, *scratch]) for way in ways}
         result[title] = measured(load_sam(source), ways, rounds, arguments.clock)
-        if not arguments.no_memory:
-            result[title]["peak_mib"] = {way: peak_mib(["--one", source, way]) for way in ways}
+        result[title]["peak_mib"] = peaks
         print(json.dumps({title: result[title]}, indent=1), flush=True)
     if arguments.out:
         write_json(arguments.out, {**result, "environment": environment()})

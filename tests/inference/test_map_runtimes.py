@@ -76,10 +76,10 @@ def test_the_program_is_part_of_what_made_a_mask(folder, monkeypatch):
     set_runtime(model, "onnx")
     assert AutoSamTiles(model).identity == f"{model.identity} on onnx"
     set_runtime(model, "openvino")
-    monkeypatch.setattr(runtimes, "half_pays", lambda: False)
     assert runtime_of(model) == "openvino"
-    monkeypatch.setattr(runtimes, "half_pays", lambda: True)  # it computes otherwise there
-    assert runtime_of(model) == "openvino in bfloat16"
+    monkeypatch.setattr(runtimes, "LEAST_IOU", 0.0)
+    set_runtime(model, "openvino-bf16")
+    assert AutoSamTiles(model).identity == f"{model.identity} on openvino-bf16"
     set_runtime(model, "torch")
     assert AutoSamTiles(model).identity == model.identity
 

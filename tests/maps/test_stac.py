@@ -9,8 +9,10 @@ import rasterio.warp
 from raster_scenes import HALF_METRE, DarkIsWater, river, write_raster
 
 from autosam.errors import DataError, MissingPackageError, MissingPathError
+from autosam.maps.finished_rasters import find_raster
 from autosam.maps.settings import MapSettings
 from autosam.maps.stac import is_stac, stac_rasters
+from autosam.maps.vectors import write_polygons
 from autosam.recipes.mapping import exit_code, map_rasters, write_items
 
 pystac = pytest.importorskip("pystac")
@@ -253,9 +255,10 @@ def test_a_raster_that_lies_nowhere_has_an_item_without_a_place(tmp_path):
     assert one.properties["autosam:datetime_is"] == "of the file a.tif"
 
 
-def test_polygons_become_assets(folder, tmp_path):
+def test_polygons_of_this_mask_become_assets_and_others_do_not(folder, tmp_path):
     outcomes = masked(folder / "pixels" / "a.tif", tmp_path / "out")
-    (tmp_path / "out" / "a.gpkg").write_bytes(b"polygons")
+    write_polygons(find_raster(tmp_path / "out" / "a.tif"), tmp_path / "out" / "a.gpkg")
+    (tmp_path / "out" / "a.geojson").write_bytes(b"somebody's")
     written = write_items(outcomes)
     (one,) = pystac.Collection.from_file(str(written)).get_items()
     assert sorted(one.assets) == ["gpkg", "mask", "probability", "report"]

@@ -17,6 +17,7 @@ from autosam.config import config_from_dict
 from autosam.data.geometry import shrink_squares
 from autosam.data.synthetic import make_scene
 from autosam.errors import CheckpointError, ConfigError, MissingPackageError, ModelError
+from autosam.inference import runtimes
 from autosam.inference.segmenter import AutoSam
 from autosam.inference.tiles import mask_raster
 from autosam.models import compiled_graphs
@@ -76,6 +77,28 @@ def test_the_file_predicts_what_the_run_predicts(tiny_run, exported, runtime, si
     assert model.identity != AutoSam.from_pretrained(tiny_run, device="cpu").identity
 
 
+def test_a_whole_graph_is_halved_where_the_masks_agree(exported, tmp_path, monkeypatch):
+    compared, drawn = [], runtimes._drawn_masks
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(runtimes, "SCENE_SIDE", 64)
+    monkeypatch.setattr(
+        runtimes,
+        "_drawn_masks",
+        lambda model: compared.append(model.network.is_half) or drawn(model),
+    )
+    monkeypatch.setattr(runtimes, "LEAST_IOU", 0.0)
+    for _ in range(2):
+        model = AutoSam.from_pretrained(exported, runtime="openvino-bf16")
+        assert model.network.is_half
+        assert runtimes.runtime_of(model) == "openvino-bf16"
+    assert compared == [False, True]  # once: the second finds what the first found
+    assert runtimes.set_runtime(model, "openvino") == "openvino"
+    assert not model.network.is_half
+    monkeypatch.setattr(runtimes, "LEAST_IOU", 1.1)
+    with pytest.raises(ModelError, match=r"on 'openvino-bf16' must .* Use runtime='openvino'\."):
+        AutoSam.from_pretrained(exported, runtime="openvino-bf16")
+
+
 def test_the_graph_takes_any_number_of_pictures_at_once(exported):
     session = onnxruntime.InferenceSession(str(exported))
     pictures = np.random.default_rng(0).random((3, 3, 64, 64), np.float32)
@@ -125,7 +148,7 @@ def test_what_a_file_cannot_do_is_said(exported, tmp_path):
     assert not (tmp_path / "again").exists()
     with pytest.raises(ModelError, match="must be given pixels alone"):
         model.predict_image(picture, image_embedding=torch.zeros(1, 32, 4, 4))
-    with pytest.raises(ModelError, match="must be 'onnx' or 'openvino' for an ONNX file"):
+    with pytest.raises(ModelError, match=r"must be .* or 'openvino-bf16' for an ONNX file"):
         AutoSam.from_pretrained(exported, runtime="torch-bf16")
     with pytest.raises(ConfigError, match="model must be a run, got an exported file"):
         export_run(exported, tmp_path / "again.onnx")

@@ -1,10 +1,14 @@
 """What lies beside a mask is of that mask, and one raster's trouble is its own."""
 
+import json
+
 import geopandas
+import numpy as np
 import pytest
 from raster_scenes import DarkIsWater, river, write_raster
 
 from autosam.maps.settings import MapSettings
+from autosam.maps.vectors import are_polygons_of
 from autosam.recipes.map_products import MapProducts, make_products
 from autosam.recipes.mapping import exit_code, map_rasters
 from autosam.recipes.river_products import vectorise
@@ -63,6 +67,19 @@ def test_polygons_of_this_mask_stay_as_they_are_until_others_are_asked_for(ortho
     assert "by hand" in geopandas.read_file(polygons)
     mapped(ortho, output, vector="gpkg", overwrite=True)
     assert "by hand" not in geopandas.read_file(polygons)
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "fgb"])
+def test_no_polygons_are_those_of_a_dry_mask(tmp_path, suffix):
+    dry = write_raster(tmp_path / "in" / "a.tif", np.full((60, 70, 3), 200, np.uint8))
+    output, polygons = tmp_path / "out", tmp_path / "out" / f"a.{suffix}"
+    mapped(dry, output, vector=suffix)
+    assert are_polygons_of(polygons, output / "a.tif")
+    assert mapped(dry, output)[1] == []
+    report = json.loads((output / "a.json").read_text())
+    report["pixels"]["water"] = 1
+    (output / "a.json").write_text(json.dumps(report))
+    assert not are_polygons_of(polygons, output / "a.tif")
 
 
 def test_what_was_drawn_of_an_older_mask_is_named_where_it_is_not_drawn_anew(ortho, tmp_path):
