@@ -14,7 +14,11 @@ Mask = Annotated[
 ]
 Probability = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(help="The probability on the same grid, for means and intervals."),
+    typer.Option(
+        help="The probability on the same grid, for means and intervals; by default the one that "
+        "`autosam map` wrote beside the mask.",
+        show_default=False,
+    ),
 ]
 
 

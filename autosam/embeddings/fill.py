@@ -19,6 +19,7 @@ from autosam.embeddings.store import EmbeddingCache
 from autosam.embeddings.writer import ShardWriter
 from autosam.errors import CacheError, ConfigError
 from autosam.types import ImageEmbedding, Pixels, Sample
+from autosam.wording import counted
 
 POLL_SECONDS = 0.2
 """Between looks at what other builders have finished, once nothing else is left to do."""
@@ -144,8 +145,8 @@ def _announce(cache: EmbeddingCache, count: int, views: int, console: Console) -
     total, there = count * views * cache.record_bytes, len(cache) * cache.record_bytes
     if console.is_terminal:
         console.print(
-            f"Embedding cache: up to {_readable(total)} ({count:,} images x {views} "
-            f"{'view' if views == 1 else 'views'} x {_readable(cache.record_bytes)}), "
+            f"Embedding cache: up to {_readable(total)} ({counted(count, 'image')} x "
+            f"{counted(views, 'view')} x {_readable(cache.record_bytes)}), "
             f"{_readable(there)} there already, in {cache.directory}",
             highlight=False,
             soft_wrap=True,

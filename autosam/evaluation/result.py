@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autosam.evaluation.metrics import Row
+from autosam.wording import counted
 
 LABELS = {
     "iou": "IoU",
@@ -66,7 +67,7 @@ class Evaluation:
         """Aligned plain text: every metric, then the groups."""
         count = len(self.rows)
         prompt = "" if self.prompt is None else f", prompt: {self.prompt}"
-        head = f"{count} image{'' if count == 1 else 's'}{prompt}"
+        head = f"{counted(count, 'image')}{prompt}"
         parts = [f"{head}\n{self._metric_table()}"]
         if self.groups:
             parts.append(self._group_table())

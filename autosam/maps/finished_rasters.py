@@ -36,6 +36,8 @@ class FinishedRaster:
     probability: Path | None
     probability_is_scaled: bool
     """Whether it is uint8 in 0..254 and not float in 0..1."""
+    has_nodata: bool
+    """Whether 255 is no data in the mask, where it may else be water."""
     ground: Ground
     model: str
     """From the file's tags; empty when they do not say."""
@@ -90,11 +92,13 @@ def find_raster(mask: PathLike, probability: PathLike | None = None) -> Finished
         )
         tags = {key.lower(): value for key, value in dataset.tags().items()}
         model = str(tags.get("model") or tags.get("autosam_model") or "")
+        has_nodata = dataset.nodata == MASK_NODATA
         scaled = probability is not None and _check_grid(dataset, Path(probability), mask)
     return FinishedRaster(
         mask=mask,
         probability=None if probability is None else Path(probability),
         probability_is_scaled=scaled,
+        has_nodata=has_nodata,
         ground=ground,
         model=model,
     )

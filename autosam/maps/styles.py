@@ -13,7 +13,9 @@ from autosam.errors import ConfigError, did_you_mean
 from autosam.files import PathLike, write_text
 from autosam.maps.raster_output import PROBABILITY_LEVELS
 
-Styled = Literal["mask", "probability-uint8", "probability-float"]
+Styled = Literal["mask", "picture", "probability-uint8", "probability-float"]
+_WATER = {"mask": (1,), "picture": (1, 255)}
+"""What is water."""
 _TOPS = {"probability-uint8": float(PROBABILITY_LEVELS), "probability-float": 1.0}
 _SHADES = (
     (0.0, "#f7fbff", 0),
@@ -29,19 +31,20 @@ def write_style(raster: PathLike, *, of: Styled) -> Path:
 
     Args:
         raster: The GeoTIFF; its suffix becomes .qml.
-        of: What it holds: a mask of 0 and 1 (or 255), or a probability in 0..254 or 0..1.
+        of: What it holds: a mask of 0 and 1 in which 255 is no data, a mask of 0 and 1 or 255 ('picture'),
+            or a probability in 0..254 or 0..1.
 
     Raises:
         ConfigError: `of` is unknown.
         OutputError: The file cannot be written.
     """
     path = Path(raster).with_suffix(".qml")
-    if of == "mask":
-        renderer = _mask_renderer()
+    if of in _WATER:
+        renderer = _mask_renderer(_WATER[of])
     elif of in _TOPS:
         renderer = _probability_renderer(_TOPS[of])
     else:
-        known = ("mask", *_TOPS)
+        known = (*_WATER, *_TOPS)
         raise ConfigError(f"style must be of {known}, got {of!r}. {did_you_mean(of, known)}")
     write_text(path, _document(renderer))
     return path
@@ -62,9 +65,9 @@ def _document(renderer: str) -> str:
     )
 
 
-def _mask_renderer() -> str:
+def _mask_renderer(water: tuple[int, ...]) -> str:
     blue = "#{:02x}{:02x}{:02x}".format(*WATER)
-    entries = ((0, "#ffffff", 0, "land"), (1, blue, 190, "water"), (255, blue, 190, "water"))
+    entries = ((0, "#ffffff", 0, "land"), *((value, blue, 190, "water") for value in water))
     lines = "".join(
         f'        <paletteEntry value="{value}" color="{colour}" alpha="{alpha}" '
         f"label={quoteattr(label)}/>\n"

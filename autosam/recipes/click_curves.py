@@ -16,6 +16,7 @@ from autosam.plotting import save_curves
 from autosam.progress import progress_bar
 from autosam.prompts.corrections import next_click
 from autosam.types import Query, Sample
+from autosam.wording import counted
 
 SHOWN_CLICKS = (0, 1, 3, 5, 10, 20)
 
@@ -105,7 +106,7 @@ def _draw(path: Path, curve: dict[str, Any]) -> None:
     }
     lines = {name: points for name, points in lines.items() if points}
     count = curve["images"]
-    panel = f"IoU ({count} image{'' if count == 1 else 's'})"
+    panel = f"IoU ({counted(count, 'image')})"
     save_curves(
         path,
         {panel: lines},

@@ -11,6 +11,7 @@ from typing import Any
 
 from autosam.errors import ConfigError, OutputError
 from autosam.files import PathLike, write_json
+from autosam.inference.planned_rasters import outputs_of
 from autosam.maps.banks import BankChoice, write_banks
 from autosam.maps.change import ChangeChoice, write_change
 from autosam.maps.finished_rasters import FinishedRaster, find_raster
@@ -41,7 +42,8 @@ def vectorise(
     Args:
         mask: GeoTIFF of 0 and 1 (or 255).
         output: .gpkg, .geojson, .parquet or .fgb.
-        probability: On the same grid, for the mean of each polygon.
+        probability: On the same grid, for the mean of each polygon; by default the one that was written
+            with the mask, if any.
         choice: Minimum area, simplification and so on.
         style: Also write QGIS styles beside the rasters.
         say: Takes lines for the user.
@@ -50,7 +52,7 @@ def vectorise(
         ``polygons``, ``area_m2``, ``unit``, ``output``.
     """
     vector_format(output)  # before anything is read
-    raster = find_raster(mask, probability)
+    raster = find_raster(mask, _probability_of(mask, probability))
     count = write_polygons(raster, output, choice=choice)
     if style:
         write_styles(raster)
@@ -83,7 +85,8 @@ def measure_river(
     Args:
         mask: GeoTIFF of 0 and 1 (or 255).
         output: Folder.
-        probability: Calibrated, on the same grid, for intervals and bank lines.
+        probability: Calibrated, on the same grid, for intervals and bank lines; by default the one that
+            was written with the mask, if any.
         choice: Minimum areas, spacing, coverage and so on.
         report: Also draw the page.
         say: Takes lines for the user.
@@ -102,12 +105,12 @@ def measure_river(
             f"output must be another folder than that of the mask, whose report {stem}.json would be "
             f"replaced, got {folder}. Choose another with -o."
         )
-    raster = find_raster(mask, probability)
+    raster = find_raster(mask, _probability_of(mask, probability))
     measures = measure_rivers(raster, choice=choice)
     files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
     files |= write_tables(folder, measures, stem=stem)
     numbers: dict[str, Any] = {}
-    if probability is not None:
+    if raster.probability is not None:
         files["banks"] = folder / f"{stem}-banks.gpkg"
         numbers["bank_band"] = dataclasses.asdict(
             write_banks(raster, files["banks"], choice=_bank_choice(measures.choice))
@@ -159,9 +162,15 @@ def compare_dates(
     return {**dataclasses.asdict(measures), "output": str(output)}
 
 
+def _probability_of(mask: PathLike, given: PathLike | None) -> PathLike | None:
+    """What was asked for, else what `autosam map` wrote beside the mask."""
+    beside, _ = outputs_of(Path(mask))
+    return beside if given is None and beside.is_file() else given
+
+
 def write_styles(raster: FinishedRaster) -> list[Path]:
     """QGIS styles beside a mask and its probability."""
-    written = [write_style(raster.mask, of="mask")]
+    written = [write_style(raster.mask, of="mask" if raster.has_nodata else "picture")]
     if raster.probability is not None:
         scaled = raster.probability_is_scaled
         kind: Styled = "probability-uint8" if scaled else "probability-float"

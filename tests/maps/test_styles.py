@@ -19,8 +19,15 @@ def test_a_mask_is_blue_where_water_is_and_transparent_on_land(tmp_path):
     assert (found.get("type"), found.get("band")) == ("paletted", "1")
     entries = {entry.get("value"): entry for entry in found.iter("paletteEntry")}
     assert entries["0"].get("alpha") == "0"
-    assert entries["1"].get("color") == entries["255"].get("color") == "#0072b2"
+    assert entries["1"].get("color") == "#0072b2"
     assert int(entries["1"].get("alpha")) > 100
+    assert "255" not in entries  # no data: QGIS would list it as water
+
+
+def test_255_is_water_too_where_a_mask_knows_no_nodata(tmp_path):
+    found = renderer(write_style(tmp_path / "river.tif", of="picture"))
+    entries = {entry.get("value"): entry for entry in found.iter("paletteEntry")}
+    assert entries["1"].get("color") == entries["255"].get("color") == "#0072b2"
 
 
 @pytest.mark.parametrize(

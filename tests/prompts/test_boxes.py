@@ -248,7 +248,7 @@ def test_boxes_turned_inside_out_or_not_finite_are_refused():
     boxes = np.array([[0.0, 0, 4, 4], [3, 0, 2, 4]])
     with pytest.raises(DataError, match=r"left <= right .* got \[3\.0, 0\.0, 2\.0, 4\.0\]\."):
         perturbed(boxes, size=(5, 5), share=0.1, generator=generator())
-    with pytest.raises(DataError, match=r"got \[0\.0, nan, 4\.0, 4\.0\]\. Put the smaller"):
+    with pytest.raises(DataError, match=r"got \[0\.0, nan, 4\.0, 4\.0\]\. Leave out what"):
         perturbed(np.array([0, np.nan, 4, 4]), size=(5, 5), share=0.1, generator=generator())
 
 

@@ -10,7 +10,7 @@ from drawn_rivers import middles, straight_river, winding_river, write_raster
 from PIL import Image
 from skimage.measure import label
 
-from autosam.errors import AutoSamError, OutputError
+from autosam.errors import AutoSamError, ImageError, OutputError
 from autosam.inference.tiles import mask_raster
 from autosam.maps.vectors import VectorChoice
 from autosam.recipes.river_products import compare_dates, measure_river, vectorise
@@ -68,6 +68,21 @@ def test_without_a_probability_and_a_report_there_is_less(pair, tmp_path):
     assert "ortho-report.png" not in files(tmp_path / "out")
     assert "ortho-banks.gpkg" not in files(tmp_path / "out")
     assert "note: no probability raster: no intervals" in said
+
+
+def test_the_probability_that_lies_beside_a_mask_is_taken_unless_another_is_given(pair, tmp_path):
+    beside = pair[0].with_suffix(".probability.tif")
+    beside.write_bytes(pair[1].read_bytes())
+    numbers = measure_river(pair[0], tmp_path / "out", say=quiet)
+    given = measure_river(pair[0], tmp_path / "given", probability=pair[1], say=quiet)
+    assert numbers == given
+    assert "bank_band" in numbers
+    vectorise(pair[0], tmp_path / "w.gpkg", style=True, say=quiet)
+    assert 0.8 < geopandas.read_file(tmp_path / "w.gpkg", layer="water")["mean_probability"][0] < 1
+    assert pair[0].with_suffix(".probability.qml").exists()
+    beside.write_bytes(b"damaged")
+    with pytest.raises(ImageError, match=r"ortho\.probability\.tif"):
+        vectorise(pair[0], tmp_path / "w.gpkg", say=quiet)
 
 
 def test_two_dates_become_change_and_two_lines(tmp_path):
