@@ -4,7 +4,7 @@ Trains `autosam` with and without the band on the same split with the same steps
 their near-infrared, and, with --data, on the three registered RGB and thermal frames of elwha_thermal, each
 held back once. Three frames are an anecdote; the scenes are drawn. Neither is a result on rivers.
 
-Run:    python benchmarks/accuracy/bands.py --out runs/bands [--data FOLDER] [--quick]
+Run:    python benchmarks/accuracy/bands.py --sam river-nano --out runs/bands [--data FOLDER] [--quick]
 """
 
 import argparse
@@ -133,9 +133,11 @@ def main() -> None:
         rows += run_pair("synthetic", scenes, "nir", seed, arguments)
     if arguments.data:
         rows += thermal_rows(arguments)
+    config = configuration(scenes, "", 0, arguments)
+    del config["cache"]  # a path of this machine
     result = {
         "question": "bands",
-        "config": configuration(scenes, "", 0, arguments),
+        "config": config,
         "summary": summarised(rows),
         "rows": rows,
         "environment": environment(),
