@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,10 @@ def replacing(path: PathLike) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _usual_mode(beside)
         yield beside
         _synchronise(beside)
+        beside.chmod(mode)
         os.replace(beside, path)
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None:
@@ -38,6 +41,14 @@ def replacing(path: PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # nothing to remove, or no folder to remove it from
             beside.unlink()
+
+
+def _usual_mode(path: Path) -> int:
+    """What a new file may be read by here; safetensors closes its own to everybody else."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return mode
 
 
 def _synchronise(path: Path) -> None:

@@ -403,7 +403,7 @@ CASES = {
     "mask on another picture's probability": (preview_on_mask, "must not share a name"),
     "model path that climbs": (
         lambda p: p.predict(picture(p.folder / "a.png"), model="../nowhere"),
-        r"existing folder or a hub id owner/name, got '\.\./nowhere'",
+        r"an ONNX file or a hub id owner/name, got '\.\./nowhere'",
     ),
     "damaged list of openings": (
         lambda p: bad_run(p, broken_openings, ("info",)),

@@ -2,8 +2,12 @@
 
 import json
 import math
+import os
+import stat
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from autosam.errors import DataError, MissingPathError, OutputError
 from autosam.files import read_json, replacing, write_json, write_text
@@ -31,6 +35,20 @@ def test_the_file_appears_in_one_step_with_its_suffix_kept(tmp_path):
         assert beside.suffix == ".png"
         assert not path.exists()
     assert path.read_bytes() == b"whole"
+
+
+def test_weights_are_as_open_as_every_other_file(tmp_path):
+    with replacing(tmp_path / "model.safetensors") as beside:
+        save_file({"weight": np.zeros(2, np.float32)}, beside)
+    write_text(tmp_path / "config.json", "{}")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()]
+    assert modes[0] == modes[1] == 0o666 & ~umask()
+
+
+def umask():
+    present = os.umask(0)
+    os.umask(present)
+    return present
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path):

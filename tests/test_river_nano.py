@@ -11,6 +11,7 @@ from PIL import Image
 
 from autosam import AutoSam
 from autosam.cli import run
+from autosam.errors import DataError, ModelError
 from autosam.models.checkpoints import describe
 from autosam.models.embedded import EMBEDDED_FOLDERS, RIVER_NANO, embedded_folder
 from autosam.models.sam import load_sam
@@ -78,6 +79,24 @@ def test_it_says_what_it_knows_of_a_picture(model):
     assert 0 <= river.expected_iou <= 1
     assert strange.domain_distance > river.domain_distance
     assert strange.expected_iou <= river.expected_iou
+
+
+def test_it_says_nothing_of_a_picture_without_data(model):
+    empty = np.full((256, 256, 4), (90, 120, 60, 0), np.uint8)
+    river = model.predict(empty)
+    assert not river.mask.any()
+    assert (river.presence, river.expected_iou, river.domain_distance) == (None, None, None)
+
+
+@pytest.mark.parametrize("source", [None, 5, ""])
+def test_what_names_no_model_is_refused(source):
+    with pytest.raises(ModelError, match="model must be 'river-nano', the folder of a run, owner/"):
+        AutoSam.from_pretrained(source)
+
+
+def test_views_are_asked_for_by_true_or_false(model):
+    with pytest.raises(DataError, match="dihedral must be True or False, got 'no'"):
+        model.predict(np.zeros((64, 64, 3), np.uint8), dihedral="no")
 
 
 def test_names_lead_to_it_and_a_folder_of_that_name_does_not_hide_it(tmp_path, monkeypatch):

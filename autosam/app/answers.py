@@ -15,6 +15,7 @@ from autosam.models.embedded import embedded_folder
 from autosam.prompts.corrections import correction
 from autosam.recipes.predicting import POOR_IOU, UNLIKELY
 from autosam.types import LAND_POINT, WATER_POINT, ImageEmbedding, Prediction, Sample
+from autosam.wording import counted
 
 LEVELS = 65534
 """What probability 1 is in 16 bits."""
@@ -174,16 +175,17 @@ def _answer(found: Prediction, clicks: tuple[Click, ...]) -> Answer:
     )
 
 
-def said(answer: Answer, valid: np.ndarray | None) -> list[dict[str, str]]:
+def said(answer: Answer, valid: np.ndarray | None, *, threshold: float) -> list[dict[str, str]]:
     """What the model says of its own answer, in words: ``kind`` (good, note, warning) and ``text``.
 
     Args:
         answer: To the picture.
         valid: (height, width) bool, False without data, where the model has nothing to say; None: all has.
+        threshold: Of the model, by which a click is followed or not.
     """
     if valid is not None and not valid.any():
         return [{"kind": "warning", "text": "No data: the file marks every pixel as empty."}]
-    lines = []
+    lines = _of_clicks(answer, threshold)
     presence, iou = answer.presence, answer.expected_iou
     if presence is None:
         lines.append(("note", "This model does not say whether there is a river at all."))
@@ -202,6 +204,29 @@ def said(answer: Answer, valid: np.ndarray | None) -> list[dict[str, str]]:
     elif iou is not None:
         lines.append(("good", f"Like pictures that had a mean IoU of {iou:.2f}."))
     return [{"kind": kind, "text": text} for kind, text in lines]
+
+
+def _of_clicks(answer: Answer, threshold: float) -> list[tuple[str, str]]:
+    """Whether the mask says at each click what the person said."""
+    height, width = answer.levels.shape
+    ignored = [
+        click
+        for click in answer.clicks
+        if (
+            answer.levels[min(round(click.y), height - 1), min(round(click.x), width - 1)]
+            >= threshold * LEVELS
+        )
+        != (click.label == WATER_POINT)
+    ]
+    if not ignored:
+        return []
+    return [
+        (
+            "warning",
+            f"{len(ignored)} of {counted(len(answer.clicks), 'click')} not followed: the mask still says "
+            "otherwise there. Undo, or click elsewhere.",
+        )
+    ]
 
 
 def card_limits(source: str) -> list[str]:

@@ -234,7 +234,7 @@ class Endpoints:
             "more_by_tiles": max(height, width) > self._tiles.side,
             "fits_from_screen": height * width <= LARGEST_DRAWN,
             "clicks": [[click.x, click.y, click.label] for click in answer.clicks],
-            "said": said(answer, picture.valid),
+            "said": said(answer, picture.valid, threshold=self._masker.model.decision.threshold),
             "presence": answer.presence,
             "expected_iou": answer.expected_iou,
             "detail": None if session.detail is None else session.detail.to_dict(),

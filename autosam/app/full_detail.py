@@ -81,6 +81,7 @@ class FullDetail:
         self._tiles: int | None = None
         self._seconds: float | None = None
         self._notes: tuple[str, ...] = ()
+        self._water_share: float | None = None
         self._picture = picture
         self._model = CountedTiles(model, turn)
         # No daemon: Python would end under it, and a thread inside torch then aborts the process.
@@ -97,6 +98,7 @@ class FullDetail:
             "tiles_done": self._model.count,
             "seconds": self._seconds,
             "notes": list(self._notes),
+            "water_share": self._water_share,
         }
 
     def stop(self) -> None:
@@ -139,6 +141,7 @@ class FullDetail:
             else ()
         )
         self._notes = (*plan.notes, *lost)
+        self._water_share = mapped.water_share
 
     def _upright(self) -> Path:
         """The photo as a TIFF, turned as it is on the screen."""

@@ -57,7 +57,9 @@ def prompt_to_square(prompt: Prompt, frame: Frame, low_side: int) -> SquarePromp
         _check_inside(query, frame)
         box = None
         if query.box is not None:
-            box = points_to_square(query.box.reshape(2, 2), frame).reshape(4)
+            height, width = frame.original_size
+            corners = np.minimum(query.box.reshape(2, 2), np.array([width, height]) - 0.5)
+            box = points_to_square(corners, frame).reshape(4)
         points = points_to_square(query.points, frame)
         queries.append(Query(points=points, labels=query.labels, box=box))
     logits = None
@@ -69,12 +71,14 @@ def prompt_to_square(prompt: Prompt, frame: Frame, low_side: int) -> SquarePromp
 def _check_inside(query: Query, frame: Frame) -> None:
     height, width = frame.original_size
     kept = query.points[query.labels != PADDING_POINT]
-    corners = kept if query.box is None else np.vstack([kept, query.box.reshape(2, 2)])
-    # Half a pixel beyond the first and last index is still the picture.
-    outside = ((corners < -0.5) | (corners > np.array([width, height]) - 0.5)).any(axis=1)
-    if outside.any():
-        x, y = corners[outside][0].tolist()
-        raise ImageError(
-            f"prompt must lie inside the picture of {width} x {height} pixels, got ({x:g}, {y:g}). "
-            "Give (x, y) in the picture's own pixels."
-        )
+    corners = np.zeros((0, 2)) if query.box is None else query.box.reshape(2, 2)
+    # Half a pixel beyond the first and last index is still the picture; a box may count its edge as well.
+    for name, places, beyond in (("points", kept, 0.5), ("box", corners, 0.0)):
+        last = np.array([width, height]) - beyond
+        outside = ((places < -0.5) | (places > last)).any(axis=1)
+        if outside.any():
+            x, y = places[outside][0].tolist()
+            raise ImageError(
+                f"{name} must lie inside the picture of {width} x {height} pixels, got ({x:g}, {y:g}). "
+                "Give (x, y) in the picture's own pixels."
+            )

@@ -57,7 +57,8 @@ def mask_sample(
         prompt=prompt,
         made_by=maker(model, dihedral=False),
     )
-    prediction = _gauged(model, prediction, low, frame, image_embedding)
+    if sample.valid_area.any():  # of a picture without data there is nothing to say
+        prediction = _gauged(model, prediction, low, frame, image_embedding)
     if isinstance(network, PromptedSam):
         prediction = dataclasses.replace(prediction, mask_logits=low[0].cpu().numpy())
     return _explainable(model, prediction)

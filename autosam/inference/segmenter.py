@@ -271,6 +271,10 @@ class AutoSam:
             ModelError: Corrections of a model without a SAM.
             MissingPathError: There is no such file, or a folder or pattern finds none.
         """
+        if not isinstance(dihedral, bool | np.bool_):
+            raise DataError(
+                f"dihedral must be True or False, got {dihedral!r:.80}. Give one of them."
+            )
         query = correction(points=points, labels=labels, box=box, scribbles=scribbles)
         single = is_single(source)
         if not single and (query is not None or previous is not None or bands is not None):

@@ -1,6 +1,7 @@
 """Trained models in and out: a run's folder, the hub, an exported file."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,11 @@ def load_model(
         encoder: False leaves SAM's image encoder out.
         runtime: What encodes on a processor.
     """
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise ModelError(
+            f"model must be 'river-nano', the folder of a run, owner/name or an ONNX file, got {source!r}. "
+            "Leave it out for river-nano."
+        )
     if str(source).endswith(SUFFIX):
         return _exported(kind, source, runtime)
     loaded = load_checkpoint(source, sam=sam, revision=revision, token=token, encoder=encoder)

@@ -241,12 +241,13 @@ def _local_folder(source: PathLike, *, revision: str | None, token: str | None) 
         return folder
     if folder.exists():
         raise CheckpointError(
-            f"checkpoint must be a folder, got the file {folder}. Give the folder it lies in."
+            f"model must be the folder of a run or an ONNX file, got the file {folder}. "
+            "Give the folder that a run lies in."
         )
     if not HUB_ID.match(str(source)):
         raise MissingPathError(
-            f"checkpoint must be an existing folder or a hub id owner/name, got {str(source)!r}. "
-            "Check the path."
+            "model must be 'river-nano', the existing folder of a run, an ONNX file or a hub id "
+            f"owner/name, got {str(source)!r}. Check the path."
         )
     with hub_errors(str(source)):
         from huggingface_hub import snapshot_download

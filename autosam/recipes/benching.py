@@ -20,6 +20,7 @@ from autosam.inference.runtimes import (
 )
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
+from autosam.models.exported_network import ExportedNetwork
 from autosam.models.frozen_sam import Encode, Sam
 from autosam.models.windowed_attention import encodes_in_strips
 from autosam.types import ImageEmbedding, Pixels
@@ -79,8 +80,8 @@ def bench_runtimes(
     network = model.network
     if not isinstance(network, PromptedSam) or network.sam.image_encoder is None:
         raise ModelError(
-            f"model must have SAM's image encoder to be timed, got {model.config.method!r} ({source}). "
-            "Name an autosam, decoder or zero-shot run."
+            f"model must have SAM's image encoder to be timed, got {_kind_of(model)} ({source}). "
+            "Name river-nano, or an autosam, decoder or zero-shot run."
         )
     ways, notes, ious = _ways(model, network.sam, say)
     say(f"timing {', '.join(ways)}: {ROUNDS} rounds")
@@ -106,6 +107,11 @@ def bench_runtimes(
     measured = {"milliseconds": milliseconds, "mask_iou": ious}
     say(f"kept in {remember_choice(model, chosen, measured)}")
     return rows
+
+
+def _kind_of(model: AutoSam) -> str:
+    exported = isinstance(model.network, ExportedNetwork)
+    return "an exported graph" if exported else repr(model.config.method)
 
 
 def _ways(

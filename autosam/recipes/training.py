@@ -21,6 +21,7 @@ from autosam.data.label_noise import add_label_noise
 from autosam.data.sources import OpenedData, open_data
 from autosam.data.splits import Split, leak_report
 from autosam.errors import AutoSamError, ConfigError
+from autosam.evaluation.gauge_fitting import LEAST_PICTURES
 from autosam.files import PathLike
 from autosam.inference.devices import choose_device
 from autosam.inference.segmenter import AutoSam
@@ -158,6 +159,11 @@ def _train_claimed(
     network.to(device)
     model.decision, scores = judge.decide()
     model.gauges = fit_gauges(model, training, judge.samples, scores, encoded)
+    if model.gauges.presence is None:
+        say(
+            f"no probability of a river at all: that takes {LEAST_PICTURES} validation pictures with water "
+            f"and {LEAST_PICTURES} without, which differ"
+        )
     run = TrainedRun(
         directory=directory,
         validation_iou=float(np.mean(scores)),

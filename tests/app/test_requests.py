@@ -53,6 +53,9 @@ def test_a_click_is_the_librarys_correction_and_undo_takes_it_back(client, tiny_
             levels_of(client, state) / LEVELS, expected.probability, atol=1e-3
         )
     assert state["clicks"] == [[10, 20, 1], [70, 5, 0]]
+    kept = [third.mask[20, 10], not third.mask[5, 70]]
+    told = [line["text"] for line in state["said"] if "not followed" in line["text"]]
+    assert [text.split(" of ")[0] for text in told] == [str(kept.count(False))] * (not all(kept))
     assert np.abs(third.probability - first.probability).max() > 0.01
     assert post(client, f"{path}/undo").json()["clicks"] == [[10, 20, 1]]
     assert post(client, f"{path}/reset").json()["clicks"] == []

@@ -71,6 +71,16 @@ def test_empty_queries_are_left_out_and_the_fusion_stays():
     assert (square.queries, square.mask_logits, square.fusion) == ((), None, "best")
 
 
+def test_a_box_may_count_the_edge_of_the_picture():
+    squares = [
+        prompt_to_square(
+            Prompt(source="x", queries=(Query(box=np.array(box)),)), Frame.fit(20, 40, 64), 16
+        )
+        for box in ([3, 4, 40, 20], [3, 4, 39.5, 19.5])
+    ]
+    np.testing.assert_array_equal(*(square.queries[0].box for square in squares))
+
+
 @pytest.mark.parametrize(
     "query",
     [

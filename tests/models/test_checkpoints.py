@@ -144,9 +144,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(folder, name, change, error, me
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
-    with pytest.raises(
-        MissingPathError, match="existing folder or a hub id owner/name, got 'a/b/c'"
-    ):
+    with pytest.raises(MissingPathError, match="an ONNX file or a hub id owner/name, got 'a/b/c'"):
         load_checkpoint("a/b/c")
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="must be a folder, got the file"):

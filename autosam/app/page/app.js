@@ -303,11 +303,19 @@ function paintMarksNow() {
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-async function click(x, y, isOther) {
-  if (busy || !model.takes_clicks) return;
+let clicking = Promise.resolve();
+
+/** Clicks wait for each other; those on a picture that is gone go with it. */
+function click(x, y, isOther) {
+  if (!state || !model.takes_clicks) return;
+  const id = state.id, label = Number(chosen("label"));
+  clicking = clicking.then(() => correct(id, { x, y, label: isOther ? 1 - label : label }));
+}
+
+async function correct(id, values) {
+  if (busy || !state || state.id !== id) return;
   clearError();
-  const label = Number(chosen("label"));
-  await change(`clicks`, { x, y, label: isOther ? 1 - label : label }, "Correcting …");
+  await change("clicks", values, "Correcting …");
 }
 
 async function change(what, values, words) {
@@ -357,7 +365,8 @@ function describeTiles() {
     $("tiles-bar").value = detail.tiles ? detail.tiles_done / detail.tiles : 0;
     words = `${detail.tiles_done} of ${detail.tiles} tiles, about ${seconds(detail.seconds)} in all. You may go on working.`;
   } else if (detail && detail.state === "failed") words = `It failed: ${detail.error}`;
-  else if (detail) words = [`Ready: ${detail.tiles} tiles at a threshold of ${threeDigits(detail.threshold)}.`, ...detail.notes.map((note) => `${note}.`)].join(" ");
+  else if (!detail) words = "Downloads wait for it.";
+  else words = [`Ready: ${detail.tiles} tiles at a threshold of ${threeDigits(detail.threshold)}${detail.water_share === null ? "" : `, ${percent(detail.water_share)} water`}. The picture shows the mask of the whole.`, ...detail.notes.map((note) => `${note}.`)].join(" ");
   $("tiles-said").textContent = words;
 }
 
