@@ -147,7 +147,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(MissingPathError, match="an ONNX file or a hub id owner/name, got 'a/b/c'"):
         load_checkpoint("a/b/c")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="must be a folder, got the file"):
+    with pytest.raises(CheckpointError, match="must be the folder of a run or an ONNX file, got"):
         load_checkpoint(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingPathError, match=r"empty with nothing.*--resume"):
