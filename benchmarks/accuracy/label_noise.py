@@ -257,6 +257,7 @@ def write_results(
 ) -> None:
     """JSON, and the figure beside it."""
     config = make_config(arguments, training=PLAIN, share=0.0, seed=0).to_dict()
+    config["cache"]["directory"] = config["data"]["manifest"] = ""  # paths of this machine
     summary: Any = (
         rank(rows, PLAIN) if arguments.choose else compare_all(rows, PLAIN, arguments.robust)
     )
