@@ -399,6 +399,6 @@ def _checked_suffix(path: PathLike, allowed: tuple[str, ...]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in allowed:
         raise OutputError(
-            f"path must end in {', '.join(allowed)}, got {path.name!r}. Give the file a suffix."
+            f"path must end in {', '.join(allowed)}, got {path.name!r}. Give it one of these suffixes."
         )
     return path

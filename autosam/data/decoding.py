@@ -182,7 +182,7 @@ def _not_a_picture(start: bytes, label: str) -> str:
     if start in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
         return (
             f"picture must have 8 or 16 bits in each of 1, 3 or 4 channels, got a TIFF of another kind "
-            f"({label}), perhaps of floats or many bands. Convert it to 8-bit RGB."
+            f"({label}), perhaps of floats or many bands. Convert it to 8-bit RGB, or mask it by autosam map."
         )
     return (
         f"picture must be PNG, JPEG, TIFF or a like format, got a file that is none ({label}). "

@@ -142,7 +142,7 @@ def check_output(source: PathLike, output: Path) -> None:
     """
     if output.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(
-            f"output must end in .tif or .tiff, got {output.name!r}. Give the file a suffix."
+            f"output must end in .tif or .tiff, got {output.name!r}. Give it one of these suffixes."
         )
     own = Path(os.fspath(source))
     if output.is_dir() or (own.exists() and output.exists() and own.samefile(output)):

@@ -7,7 +7,15 @@ import cv2
 import numpy as np
 
 from autosam.data.images import read_image, read_mask
-from autosam.drawing import PREDICTED_OUTLINE, contact_sheet, hatched, overlay, save_picture, shrink
+from autosam.drawing import (
+    IGNORED,
+    PREDICTED_OUTLINE,
+    contact_sheet,
+    hatched,
+    overlay,
+    save_picture,
+    shrink,
+)
 from autosam.errors import AutoSamError, MissingPathError, OutputError, one_line
 from autosam.files import PathLike
 from autosam.inference.output_names import preview_of
@@ -50,7 +58,7 @@ def check_sheet(path: PathLike) -> None:
     """
     if Path(path).suffix.lower() not in _SHEETS:
         raise OutputError(
-            f"sheet must end in {', '.join(_SHEETS)}, got {Path(path).name!r}. Give the file a suffix."
+            f"sheet must end in {', '.join(_SHEETS)}, got {Path(path).name!r}. Give it one of these suffixes."
         )
 
 
@@ -81,7 +89,7 @@ def save_sheet(
         titles.append(Path(picture).name)
     if not panels:
         return None
-    legend = (("water found", PREDICTED_OUTLINE),)
+    legend = (("edge of the water found", PREDICTED_OUTLINE), ("no data", IGNORED))
     written = save_picture(path, contact_sheet(panels, titles, _COLUMNS, legend=legend))
     cut = f", the first of {len(pairs)}" if len(pairs) > MOST_ON_SHEET else ""
     shown = f"{len(panels)} masks on their pictures" if len(panels) > 1 else "a mask on its picture"
