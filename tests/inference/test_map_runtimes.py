@@ -21,10 +21,18 @@ from autosam.inference.tile_models import AutoSamTiles
 from autosam.inference.tiles import mask_raster
 from autosam.maps.journal import unfinished
 from autosam.maps.settings import MapSettings
+from autosam.models import compiled_graphs
 from autosam.models.checkpoints import Decision
 from autosam.recipes.mapping import map_rasters
 
 SETTINGS = MapSettings(probability="float32")
+
+
+@pytest.fixture(autouse=True)
+def _float32_kernels_in_the_place_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's for bfloat16 on AMX end the process, now and then, on models as tiny as those of tests."""
+    real = compiled_graphs._by_openvino
+    monkeypatch.setattr(compiled_graphs, "_by_openvino", lambda path, half: real(path, half=False))
 
 
 @pytest.fixture(autouse=True)
