@@ -1,5 +1,9 @@
 """Rasters masked by another program than torch: it is named, and never finishes another's work in silence."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import rasterio
@@ -11,9 +15,6 @@ from autosam.config import config_from_dict
 from autosam.data.synthetic import make_scene
 from autosam.errors import ConfigError, ModelError, OutputError
 from autosam.inference import runtimes
-from autosam.inference.crews import RasterQueue
-from autosam.inference.local_crew import local_crew
-from autosam.inference.map_orders import MapOrder
 from autosam.inference.runtimes import runtime_of, set_runtime
 from autosam.inference.segmenter import AutoSam
 from autosam.inference.strip_workers import ModelSource
@@ -132,18 +133,18 @@ def test_what_one_program_began_another_begins_anew_and_what_it_finished_is_refu
 
 
 def test_another_process_masks_by_the_runtime_with_the_same_bytes(folder, ortho, tmp_path):
-    source, told = source_of(folder, "onnx"), {}
-    mask_raster(source.load(), ortho, tmp_path / "one" / "a.tif", settings=SETTINGS)
-    order = MapOrder(
-        pairs=[(str(ortho), tmp_path / "two" / "a.tif")], settings=SETTINGS, overwrite=False,
-        on_each=told.__setitem__,
-    )  # fmt: skip
-    (tmp_path / "two").mkdir()
-    with local_crew([source]) as crew:
-        RasterQueue(crew, order).work()
-    assert told[0].status == "written"
-    assert told[0].report["plan"]["model"].endswith(" on onnx")
-    assert bytes_in(tmp_path / "two") == bytes_in(tmp_path / "one")
+    mask_raster(
+        source_of(folder, "onnx").load(), ortho, tmp_path / "one" / "ortho.tif", settings=SETTINGS
+    )
+    command = [
+        sys.executable, "-m", "autosam", "map", str(ortho), "-o", str(tmp_path / "two"), "-m", folder,
+        "--device", "cpu", "--runtime", "onnx", "--workers", "2", "--probability", "float32",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    report = json.loads((tmp_path / "two" / "ortho.json").read_text())
+    assert report["plan"]["model"].endswith(" on onnx")
+    for name in ("ortho.tif", "ortho.probability.tif"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 def test_the_command_names_the_runtime_in_what_it_prints(folder, ortho, tmp_path, capsys):
