@@ -21,10 +21,11 @@ from autosam.inference.runtimes import (
     set_runtime,
 )
 from autosam.inference.segmenter import AutoSam
-from autosam.models import compiled_graphs
 from autosam.models.checkpoints import Decision
 from autosam.recipes import benching
 from autosam.recipes.benching import bench_runtimes
+
+pytestmark = pytest.mark.usefixtures("openvino_in_float32")
 
 
 def make_model(sam_folder: Path, **changes) -> AutoSam:
@@ -45,13 +46,6 @@ def make_model(sam_folder: Path, **changes) -> AutoSam:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the tests of rasters keep theirs too, for to convert an encoder takes seconds."""
     return tmp_path_factory.getbasetemp() / "cache"
-
-
-@pytest.fixture(autouse=True)
-def _float32_kernels_in_the_place_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenVINO's for bfloat16 on AMX end the process, now and then, on models as tiny as those of tests."""
-    real = compiled_graphs._by_openvino
-    monkeypatch.setattr(compiled_graphs, "_by_openvino", lambda path, half: real(path, half=False))
 
 
 @pytest.fixture(autouse=True)

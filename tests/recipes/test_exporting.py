@@ -26,6 +26,8 @@ from autosam.models.probability_graph import _half_up, shrinking_weights
 from autosam.recipes import exporting
 from autosam.recipes.exporting import export_run
 
+pytestmark = pytest.mark.usefixtures("openvino_in_float32")
+
 
 def make_run(folder: Path, sam_folder: Path, **changes) -> Path:
     settings = {
@@ -41,13 +43,6 @@ def make_run(folder: Path, sam_folder: Path, **changes) -> Path:
         device="cpu",
     ).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _float32_kernels_in_the_place_of_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenVINO's for bfloat16 on AMX end the process, now and then, on models as tiny as those of tests."""
-    real = compiled_graphs._by_openvino
-    monkeypatch.setattr(compiled_graphs, "_by_openvino", lambda path, half: real(path, half=False))
 
 
 @pytest.fixture(scope="module")
