@@ -1,5 +1,6 @@
 """ONNX graphs on the runtimes that compile them: the only file that knows onnxruntime and OpenVINO."""
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -90,16 +91,27 @@ def _session(path: Path) -> Any:
     return session
 
 
-def _by_openvino(path: Path, *, half: bool) -> Graph:
+@functools.cache
+def _openvino_core() -> Any:
+    """The one of this process, which must never end.
+
+    Each core moves the stack on which signals are handled into memory of its own, and puts back what it found
+    when it ends. Cores that do not end in the reverse of their order leave it where there is no memory any
+    more, and the next signal (a child that ended, Ctrl-C) kills the process.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _by_openvino(path: Path, *, half: bool) -> Graph:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+        compiled = _openvino_core().compile_model(str(path), "CPU", settings)
     except RuntimeError as error:
         raise _damaged(path, error) from error
 

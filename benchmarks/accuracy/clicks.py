@@ -1,9 +1,12 @@
 """Question: what are corrections worth, and does training on simulated clicks teach a model to follow them?
 
-Each method is trained with and without `train.simulated_corrections` on the same scenes and steps; then a
-simulated person, who sees the true mask (an *oracle*), clicks up to five times into the largest error.
+Each method is trained with and without `train.simulated_corrections` on the same pictures and steps; then a
+simulated person, who sees the true mask (an *oracle*), clicks up to five times into the largest error. With
+--data the pictures are real, divided as in the scoreboard's suite `river-nano`: those that no stage of
+river-nano saw are clicked into, its own SAM (--sam river-nano) among what can be trained.
 
-Run:    python benchmarks/accuracy/clicks.py --out runs/clicks [--quick]
+Run:    python -m benchmarks.accuracy.clicks --out runs/clicks [--quick]
+        python -m benchmarks.accuracy.clicks --out runs/clicks --data FOLDER --sam river-nano
 """
 
 import argparse
@@ -11,35 +14,56 @@ from pathlib import Path
 from typing import Any
 
 from autosam.config import config_from_dict
+from autosam.data.manifests import write_split
 from autosam.files import read_json, write_json
 from autosam.plotting import save_curves
 from autosam.recipes.environment import environment
 from autosam.recipes.evaluating import evaluate_run
 from autosam.recipes.training import train_run
+from benchmarks.scoreboard.cells import portable
+from benchmarks.scoreboard.suites import SuiteChoice, open_suite
 
 CLICKS = 5
+OF_EACH_SITE = 14
 ROWS = (("autosam", 0), ("autosam+decoder", 0), ("autosam+decoder", 3))
 
 
-def run_row(method: str, corrections: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration's `data`."""
+    if arguments.data is None:
+        return {
+            "synthetic_count": 12 if arguments.quick else 60,
+            "synthetic_side": 128 if arguments.quick else 256,
+            "validation_share": 0.2,
+            "test_share": 0.3,
+        }
+    choice = SuiteChoice(
+        name="river-nano", data=arguments.data, scratch=arguments.out,
+        pictures=2 if arguments.quick else OF_EACH_SITE,
+    )  # fmt: skip
+    suite = open_suite(choice)
+    manifest = arguments.out / "split.json"
+    write_split(manifest, suite.folds[0].split)
+    return {"source": list(suite.data.source), "manifest": str(manifest)}
+
+
+def run_row(
+    method: str, corrections: int, data: dict[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Train, then click."""
     folder = arguments.out / f"{method}-{corrections}"
     config = config_from_dict(
         {
             "method": method,
-            "data": {
-                "synthetic_count": 12 if arguments.quick else 60,
-                "synthetic_side": 128 if arguments.quick else 256,
-                "validation_share": 0.2,
-                "test_share": 0.3,
-            },
+            "seed": arguments.seed,
+            "data": data,
             "sam": {"name": arguments.sam},
             "prompt": {"weights": "imagenet", "side": 192},
             "train": {
                 "epochs": 2 if arguments.quick else arguments.epochs,
                 "patience": 0,
                 "learning_rate": 1e-3,
-                "decoder_learning_rate": 1e-3,
+                "decoder_learning_rate": arguments.decoder_learning_rate,
                 "simulated_corrections": corrections,
             },
             "cache": {"directory": str(arguments.out / "embeddings")},
@@ -53,7 +77,7 @@ def run_row(method: str, corrections: int, arguments: argparse.Namespace) -> dic
         "simulated_corrections": corrections,
         "steps": trained.steps,
         "training_seconds": round(trained.seconds, 1),
-        "config": config.to_dict(),
+        "config": portable(config),
         **curve,
     }
 
@@ -65,18 +89,22 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for runs")
     parser.add_argument("--sam", default="nano", help="as sam.name; nano has random weights")
+    parser.add_argument("--data", type=Path, help="folder of the real groups; drawn scenes if none")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--decoder-learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few scenes, to see that it runs")
     parser.add_argument("--results", type=Path, help="JSON file; OUT/clicks.json by default")
     arguments = parser.parse_args()
     results = arguments.results or arguments.out / "clicks.json"
-    rows = [run_row(method, corrections, arguments) for method, corrections in ROWS]
+    data = pictures(arguments)
+    rows = [run_row(method, corrections, data, arguments) for method, corrections in ROWS]
     write_json(
         results,
         {
             "question": "clicks",
-            "data": "synthetic scenes",
-            "sam": arguments.sam,
+            "data": "real pictures" if arguments.data else "synthetic scenes",
+            "sam": Path(arguments.sam).name,
             "rows": rows,
             "environment": environment(),
         },
@@ -87,7 +115,7 @@ def main() -> None:
         )
         for row in rows
     }
-    panel = {f"IoU, mean of {rows[0]['images']} scenes": lines}
+    panel = {f"IoU, mean of {rows[0]['images']} pictures": lines}
     save_curves(results.with_suffix(".png"), panel, x_label="oracle clicks")
 
 

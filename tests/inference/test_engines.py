@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -84,11 +83,11 @@ def strips_in(output):
 
 
 class Assassin(threading.Thread):
-    """Kills a process as soon as some strips of an output are finished.
+    """Kills a process as soon as some strips of an output are finished, and nothing after its block.
 
     Args:
         output: Of the raster.
-        process: Gives the process; asked when it is time.
+        process: Gives the process, or 0 while there is none; asked when it is time.
     """
 
     def __init__(self, output, process):
@@ -96,14 +95,23 @@ class Assassin(threading.Thread):
         self.output = output
         self.process = process
         self.killed = None
+        self._is_over = threading.Event()
+
+    def __enter__(self):
         self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._is_over.set()
+        self.join()
 
     def run(self):
-        deadline = time.monotonic() + SOON
-        while strips_in(self.output) < 3 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        self.killed = self.process()
-        os.kill(self.killed, signal.SIGKILL)
+        while not self._is_over.wait(0.005):
+            process = strips_in(self.output) >= 3 and self.process()
+            if process:  # to kill 0 would be to kill the whole group, tests and all
+                self.killed = process
+                os.kill(process, signal.SIGKILL)
+                return
 
 
 def test_two_processes_of_which_one_is_killed_give_the_same_bytes(
@@ -112,8 +120,8 @@ def test_two_processes_of_which_one_is_killed_give_the_same_bytes(
     told = {}
     with local_crew(shares_of_machine(model, 2)) as crew:
         before = crew.processes
-        assassin = Assassin(tmp_path / "tall.tif", lambda: crew.processes[0])
-        RasterQueue(crew, order_of([*orthos, tmp_path / "absent.tif"], tmp_path, told)).work()
+        with Assassin(tmp_path / "tall.tif", lambda: crew.processes[0]) as assassin:
+            RasterQueue(crew, order_of([*orthos, tmp_path / "absent.tif"], tmp_path, told)).work()
         assert assassin.killed == before[0]
         assert crew.processes[0] != before[0]  # another took its place
         assert crew.processes[1] == before[1]
@@ -178,8 +186,8 @@ def test_a_cluster_of_which_one_worker_is_killed_gives_the_same_bytes(
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with ray_crew(model, 2) as crew:
-            assassin = Assassin(tmp_path / "tall.tif", lambda: crew.processes[0])
-            RasterQueue(crew, order_of(orthos, tmp_path, told)).work()
+            with Assassin(tmp_path / "tall.tif", lambda: max(crew.processes)) as assassin:
+                RasterQueue(crew, order_of(orthos, tmp_path, told)).work()
             assert assassin.killed is not None
             assert not Path(f"/proc/{assassin.killed}/status").exists()
     finally:
