@@ -2,19 +2,21 @@
 
 Each method is trained with and without `train.simulated_corrections` on the same pictures and steps; then a
 simulated person, who sees the true mask (an *oracle*), clicks up to five times into the largest error. With
---data the pictures are real, divided as in the scoreboard's suite `river-nano`: those that no stage of
-river-nano saw are clicked into, its own SAM (--sam river-nano) among what can be trained.
+--data the pictures are real, divided as in the scoreboard's suite `river-nano`: those with water that no
+stage of river-nano saw are clicked into, its own SAM (--sam river-nano) among what can be trained.
 
 Run:    python -m benchmarks.accuracy.clicks --out runs/clicks [--quick]
         python -m benchmarks.accuracy.clicks --out runs/clicks --data FOLDER --sam river-nano
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from autosam.config import config_from_dict
 from autosam.data.manifests import write_split
+from autosam.data.sources import open_data
 from autosam.files import read_json, write_json
 from autosam.plotting import save_curves
 from autosam.recipes.environment import environment
@@ -24,7 +26,6 @@ from benchmarks.scoreboard.cells import portable
 from benchmarks.scoreboard.suites import SuiteChoice, open_suite
 
 CLICKS = 5
-OF_EACH_SITE = 14
 ROWS = (("autosam", 0), ("autosam+decoder", 0), ("autosam+decoder", 3))
 
 
@@ -37,14 +38,22 @@ def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
             "validation_share": 0.2,
             "test_share": 0.3,
         }
-    choice = SuiteChoice(
-        name="river-nano", data=arguments.data, scratch=arguments.out,
-        pictures=2 if arguments.quick else OF_EACH_SITE,
+    suite = open_suite(
+        SuiteChoice(
+            name="river-nano", data=arguments.data, scratch=arguments.out,
+            pictures=4 if arguments.quick else 0,
+        )
     )  # fmt: skip
-    suite = open_suite(choice)
-    manifest = arguments.out / "split.json"
-    write_split(manifest, suite.folds[0].split)
-    return {"source": list(suite.data.source), "manifest": str(manifest)}
+    split = suite.folds[0].split
+    test = open_data(suite.data).samples.select(split.test)
+    wet = [sample.name for sample in test if sample.mask is not None and sample.mask.any()]
+    dry = [name for name in split.test if name not in wet]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_split(
+        arguments.out / "split.json",
+        dataclasses.replace(split, test=tuple(wet), unused=(*split.unused, *dry)),
+    )
+    return {"source": list(suite.data.source), "manifest": str(arguments.out / "split.json")}
 
 
 def run_row(
