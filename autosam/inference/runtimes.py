@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -85,7 +85,11 @@ def set_runtime(model: "AutoSam", runtime: str) -> str:
             _let_encode(model.network.sam, runtime)
         return runtime
     sam = _sam_of(model, runtime)
-    found = _agreement(model, sam, runtime)
+    key = f"{model.identity} {runtime} {_versions(runtime)}"
+    found = _verdict(
+        runtime_folder(sam) / _VERDICTS_FILE, key,
+        lambda: measured_agreement(model, encoder_on(sam, runtime)),
+    )  # fmt: skip
     if min(found) < LEAST_IOU:
         _let_encode(sam, "torch")
         raise _refusal(runtime, found, known="torch")
@@ -120,21 +124,34 @@ def _let_encode(sam: Sam, runtime: str) -> None:
 def _set_of_graph(model: "AutoSam", network: ExportedNetwork, runtime: str) -> str:
     """Let OpenVINO run a whole graph in bfloat16 where the masks agree with its own in float32."""
     network.compute_in_half(False)
-    compiler, half = network.compiler, runtime.endswith(HALF)  # chosen when the file was read
-    if half:
+    if runtime.endswith(HALF):  # the compiler was chosen when the file was read
         path = _cache() / network.fingerprint[:32] / _VERDICTS_FILE
-        known, key = _read(path), f"{runtime} {compiler_version(compiler)}"
-        if key not in known:
-            exact = _drawn_masks(model)
-            network.compute_in_half(True)
-            masks = zip(exact, _drawn_masks(model), strict=True)
-            known = {**known, key: [mask_iou(ours, theirs) for ours, theirs in masks]}
-            write_json(path, known)
-        if min(known[key]) < LEAST_IOU:
-            network.compute_in_half(False)
-            raise _refusal(runtime, known[key], known=compiler)
+        key = f"{runtime} {compiler_version(network.compiler)}"
+        found = _verdict(path, key, lambda: _agreement_of_halves(model, network))
+        if min(found) < LEAST_IOU:
+            raise _refusal(runtime, found, known=network.compiler)
         network.compute_in_half(True)
     return runtime_of(model)
+
+
+def _agreement_of_halves(model: "AutoSam", network: ExportedNetwork) -> list[float]:
+    """IoU of a graph's masks in bfloat16 with those in float32, in which it is left."""
+    exact = _drawn_masks(model)
+    network.compute_in_half(True)
+    try:
+        masks = _drawn_masks(model)
+    finally:
+        network.compute_in_half(False)
+    return [mask_iou(ours, theirs) for ours, theirs in zip(exact, masks, strict=True)]
+
+
+def _verdict(path: Path, key: str, measure: Callable[[], list[float]]) -> list[float]:
+    """What was measured, from the cache where the same was compared before."""
+    known = _read(path)
+    if key not in known:
+        known = {**known, key: measure()}
+        write_json(path, known)
+    return [float(iou) for iou in known[key]]
 
 
 def _drawn_masks(model: "AutoSam") -> list[np.ndarray]:
@@ -249,18 +266,6 @@ def _encoder_digest(sam: Sam) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _agreement(model: "AutoSam", sam: Sam, runtime: str) -> list[float]:
-    """IoU with torch's masks, from the cache where the same model was compared before."""
-    path = runtime_folder(sam) / _VERDICTS_FILE
-    known = _read(path)
-    key = f"{model.identity} {runtime} {_versions(runtime)}"
-    if key not in known:
-        found = measured_agreement(model, encoder_on(sam, runtime))
-        write_json(path, {**known, key: found})
-        return found
-    return [float(iou) for iou in known[key]]
 
 
 def measured_agreement(model: "AutoSam", encode: Encode | None) -> list[float]:

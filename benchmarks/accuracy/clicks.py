@@ -26,7 +26,7 @@ from benchmarks.scoreboard.cells import portable
 from benchmarks.scoreboard.suites import SuiteChoice, open_suite
 
 CLICKS = 5
-ROWS = (("autosam", 0), ("autosam+decoder", 0), ("autosam+decoder", 3))
+ROWS = (("autosam", 0), ("autosam", 3), ("autosam+decoder", 0), ("autosam+decoder", 3))
 
 
 def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--sam", default="nano", help="as sam.name; nano has random weights")
     parser.add_argument("--data", type=Path, help="folder of the real groups; drawn scenes if none")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--decoder-learning-rate", type=float, default=1e-3)
+    parser.add_argument("--decoder-learning-rate", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few scenes, to see that it runs")
     parser.add_argument("--results", type=Path, help="JSON file; OUT/clicks.json by default")

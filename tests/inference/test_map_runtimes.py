@@ -89,7 +89,7 @@ def test_the_program_is_part_of_what_made_a_mask(folder, monkeypatch):
 
 def test_a_runtime_that_was_refused_is_not_named(folder, monkeypatch):
     model = AutoSam.from_pretrained(folder, device="cpu", runtime="onnx")
-    monkeypatch.setattr(runtimes, "_agreement", lambda *_: [0.5])
+    monkeypatch.setattr(runtimes, "_verdict", lambda *_: [0.5])
     with pytest.raises(ModelError, match=r"IoU of 0\.995"):
         set_runtime(model, "openvino")
     assert runtime_of(model) == "torch"
