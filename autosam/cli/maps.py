@@ -1,5 +1,6 @@
 """The command that masks rasters: autosam map."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -73,8 +74,12 @@ def map_command(
         ),
     ] = None,
     vector: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb."),
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Also write polygons beside each mask: gpkg, geojson, parquet or fgb. Give it again for "
+            "another format.",
+            show_default=False,
+        ),
     ] = None,
     html: Html = False,
     preview: Annotated[
@@ -128,7 +133,7 @@ def map_command(
     from autosam.recipes.map_products import MapProducts, make_products
     from autosam.recipes.mapping import exit_code, map_rasters
 
-    _check_vector(vector)  # before anything is masked
+    vectors = _checked_vectors(vector or [])  # before anything is masked
     check_sheet(sheet)
     settings = MapSettings(
         choice=_raster_choice(bands, nodata, value_range), resolution=resolution, threshold=threshold,
@@ -137,10 +142,10 @@ def map_command(
     )  # fmt: skip
     outcomes = map_rasters(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
-        asset=asset, with_crs=vector == "geojson", engine=engine, workers=workers,
+        asset=asset, with_crs="geojson" in vectors, engine=engine, workers=workers,
         device=device, runtime=runtime, token=token, say=teller(as_json),
     )  # fmt: skip
-    products = MapProducts(vector=vector, preview=preview, html=html, stac=stac, sheet=sheet)
+    products = MapProducts(vectors=vectors, preview=preview, html=html, stac=stac, sheet=sheet)
     outcomes = make_products(outcomes, products, overwrite=overwrite, say=teller(as_json))
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
@@ -148,15 +153,18 @@ def map_command(
         raise typer.Exit(1)
 
 
-def _check_vector(vector: str | None) -> None:
+def _checked_vectors(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Each format once, in the order of the command."""
     from autosam.errors import ConfigError, did_you_mean
     from autosam.maps.vector_files import VECTOR_FORMATS
 
     known = [suffix.removeprefix(".") for suffix in VECTOR_FORMATS]
-    if vector is not None and vector not in known:
-        raise ConfigError(
-            f"--vector must be {', '.join(known)}, got {vector!r}. {did_you_mean(vector, known)}"
-        )
+    for vector in wanted:
+        if vector not in known:
+            raise ConfigError(
+                f"--vector must be {', '.join(known)}, got {vector!r}. {did_you_mean(vector, known)}"
+            )
+    return tuple(dict.fromkeys(wanted))
 
 
 def _raster_choice(

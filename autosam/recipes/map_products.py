@@ -22,8 +22,8 @@ Say = Callable[[str], None]
 class MapProducts:
     """What is wanted beside the masks."""
 
-    vector: str | None = None
-    """Format of the polygons: a suffix of `VECTOR_FORMATS` without its dot."""
+    vectors: Sequence[str] = ()
+    """Formats of the polygons: suffixes of `VECTOR_FORMATS` without their dots."""
     preview: bool = False
     html: bool = False
     stac: bool = False
@@ -71,23 +71,23 @@ def make_products(
 
 
 def _make(outcome: MapOutcome, products: MapProducts, overwrite: bool, say: Say) -> None:
-    mask, polygons = Path(outcome.mask), None
+    mask = Path(outcome.mask)
     _tell_of_older(mask, products, is_new=outcome.status == "written", say=say)
-    if products.vector is not None:
-        polygons = mask.with_suffix(f".{products.vector}")
+    every = [mask.with_suffix(f".{vector}") for vector in products.vectors]
+    for polygons in every:
         if overwrite or not are_polygons_of(polygons, mask):
             vectorise(mask, polygons, say=say)
     if products.preview:
         save_raster_preview(mask, say=say)
     if products.html:
-        draw_page(mask, _page_of(mask), vectors=polygons, say=say)
+        draw_page(mask, _page_of(mask), vectors=every[0] if every else None, say=say)
 
 
 def _tell_of_older(mask: Path, products: MapProducts, *, is_new: bool, say: Say) -> None:
     """Name what lies beside a mask, is not of it, and will not be written anew."""
     for suffix in VECTOR_FORMATS:
         polygons = mask.with_suffix(suffix)
-        is_left = suffix != f".{products.vector}" and polygons.exists()
+        is_left = suffix.removeprefix(".") not in products.vectors and polygons.exists()
         if is_left and not are_polygons_of(polygons, mask):
             say(
                 f"{polygons}: is of another mask, or does not say of which. Remove it, or make it again by "

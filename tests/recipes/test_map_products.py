@@ -44,28 +44,34 @@ def water(path):
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson", "parquet", "fgb"])
 def test_polygons_are_of_the_mask_that_lies_there(ortho, tmp_path, suffix):
     output, polygons = tmp_path / "out", tmp_path / "out" / f"a.{suffix}"
-    mapped(ortho, output, vector=suffix)
+    mapped(ortho, output, vectors=[suffix])
     first = water(polygons)
     _, said = mapped(ortho, output, OTHER)  # as a run that is killed after its mask leaves it
     assert said == [
         f"{polygons}: is of another mask, or does not say of which. Remove it, or make it again by "
         f"--vector {suffix}."
     ]
-    outcomes, _ = mapped(ortho, output, OTHER, vector=suffix)
+    outcomes, _ = mapped(ortho, output, OTHER, vectors=[suffix])
     assert outcomes[0].status == "finished before"
     vectorise(output / "a.tif", tmp_path / f"fresh.{suffix}", say=lambda _: None)
     assert water(polygons) == water(tmp_path / f"fresh.{suffix}") != first
 
 
+def test_several_formats_are_written_beside_one_mask(ortho, tmp_path):
+    mapped(ortho, tmp_path, vectors=["gpkg", "fgb"], html=True)
+    assert water(tmp_path / "a.gpkg") == water(tmp_path / "a.fgb") != []
+    assert not (tmp_path / "a.geojson").exists()
+
+
 def test_polygons_of_this_mask_stay_as_they_are_until_others_are_asked_for(ortho, tmp_path):
     output, polygons = tmp_path / "out", tmp_path / "out" / "a.gpkg"
-    mapped(ortho, output, vector="gpkg")
+    mapped(ortho, output, vectors=["gpkg"])
     frame = geopandas.read_file(polygons)
     frame["by hand"] = "seen"
     frame.to_file(polygons, layer="water")
-    assert mapped(ortho, output, vector="gpkg")[1] == []
+    assert mapped(ortho, output, vectors=["gpkg"])[1] == []
     assert "by hand" in geopandas.read_file(polygons)
-    mapped(ortho, output, vector="gpkg", overwrite=True)
+    mapped(ortho, output, vectors=["gpkg"], overwrite=True)
     assert "by hand" not in geopandas.read_file(polygons)
 
 
@@ -73,7 +79,7 @@ def test_polygons_of_this_mask_stay_as_they_are_until_others_are_asked_for(ortho
 def test_no_polygons_are_those_of_a_dry_mask(tmp_path, suffix):
     dry = write_raster(tmp_path / "in" / "a.tif", np.full((60, 70, 3), 200, np.uint8))
     output, polygons = tmp_path / "out", tmp_path / "out" / f"a.{suffix}"
-    mapped(dry, output, vector=suffix)
+    mapped(dry, output, vectors=[suffix])
     assert are_polygons_of(polygons, output / "a.tif")
     assert mapped(dry, output)[1] == []
     report = json.loads((output / "a.json").read_text())
@@ -97,7 +103,7 @@ def test_what_was_drawn_of_an_older_mask_is_named_where_it_is_not_drawn_anew(ort
 def test_a_raster_off_the_earth_fails_alone_after_its_mask(ortho, tmp_path):
     image = river(100, 150)[0]
     write_raster(ortho.with_name("0.tif"), image, crs="EPSG:4326")  # its numbers are metres of UTM
-    wanted = {"vector": "gpkg", "preview": True, "html": True, "sheet": tmp_path / "sheet.png"}
+    wanted = {"vectors": ["gpkg"], "preview": True, "html": True, "sheet": tmp_path / "sheet.png"}
     outcomes, said = mapped(ortho.parent, tmp_path / "out", **wanted)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"0.tif", "a.tif", "a.gpkg", "a.preview.jpg", "a.html"} <= names
@@ -114,5 +120,5 @@ def test_holes_without_data_are_no_water(tmp_path):
     image = river(100, 150)[0].clip(1)
     image[55:58, 70:73] = 0  # 2.25 square metres in the middle of the river
     source = write_raster(tmp_path / "in" / "a.tif", image, nodata=0)
-    mapped(source, tmp_path / "out", vector="gpkg")
+    mapped(source, tmp_path / "out", vectors=["gpkg"])
     assert len(geopandas.read_file(tmp_path / "out" / "a.gpkg").geometry[0].interiors) == 1
