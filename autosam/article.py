@@ -26,7 +26,7 @@ from autosam.types import Sample
 
 __all__ = ["PromptType", "SAMDataset", "fuse_masks", "get_dataloader"]
 
-LEAST_SIDE = 16
+LEAST_SIDE, LARGEST_SIDE = 16, 4096
 """Of pictures and masks, in pixels."""
 HELD_OUT = ("validation", "valid", "val", "dev", "test")
 """Begin the names of parts that are not for training, such as validation[:10%]."""
@@ -117,13 +117,14 @@ class SAMDataset(Dataset[Inputs]):
             raise ConfigError(
                 "num_positive + num_negative must be 1 or more, got 0. Use 3 and 0, as the article."
             )
-        self.erode = erode
+        self.erode = _flag("erode", erode)
         self.perturbation = _whole("perturbation", perturbation)
         self.image_size = _side("image_size", image_size)
         self.mask_size = _side("mask_size", mask_size)
         self.seed = _whole("seed", seed)
         held_out = str(dataset.split).startswith(HELD_OUT)
-        self.training, self.epoch = not held_out if training is None else training, 0
+        self.training = not held_out if training is None else _flag("training", training)
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -288,10 +289,19 @@ def _whole(name: str, value: int, *, least: int = 0) -> int:
 
 def _side(name: str, value: int | tuple[int, int]) -> int:
     """One length; pictures and masks are squares here, so that SAM's mask and the truth lie on each other."""
-    lengths = value if isinstance(value, tuple | list) else (value, value)
+    lengths = tuple(value) if isinstance(value, tuple | list | np.ndarray) else (value, value)
     if len(lengths) != 2 or lengths[0] != lengths[1]:
         raise ConfigError(
             f"{name} must be one length, or a pair of equal ones, got {value!r}. Pictures of other "
             "proportions are squeezed to a square."
         )
-    return _whole(name, lengths[0], least=LEAST_SIDE)
+    side = _whole(name, lengths[0], least=LEAST_SIDE)
+    if side > LARGEST_SIDE:
+        raise ConfigError(f"{name} must be at most {LARGEST_SIDE}, got {value!r}. SAM sees 1024.")
+    return side
+
+
+def _flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigError(f"{name} must be True or False, got {value!r:.60}. Give one of them.")
+    return bool(value)

@@ -306,9 +306,10 @@ class Prediction:
         return float(kept.mean()) if kept.size else 0.0
 
     def as_points(self) -> "Explanation":
-        """The points or box with which plain SAM comes nearest to this mask: a learnt prompt, explained.
+        """The points or box with which SAM alone comes nearest to this mask: a learnt prompt, explained.
 
-        SAM here has its own decoder as it was loaded or trained, and no prompt network.
+        SAM alone is the model's own SAM without its prompt network; where a method has trained the mask
+        decoder, that is the decoder.
 
         Raises:
             DataError: The model has no SAM behind it.
@@ -382,7 +383,7 @@ class Explanation:
     prompt: Prompt
     """In the picture's own pixels."""
     iou: float
-    """Of plain SAM's mask for that prompt with the mask that is explained, 0..1."""
+    """Of SAM's own mask for that prompt with the mask that is explained, 0..1."""
 
 
 def _png_words(made_by: str) -> dict[str, Any]:

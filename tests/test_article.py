@@ -358,6 +358,10 @@ def test_importing_the_names_imports_nothing_of_hugging_face():
         ({"image_size": 8}, "image_size must be a whole number of 16 or more, got 8"),
         ({"image_size": (1024, 512)}, r"image_size must be one length, .* got \(1024, 512\)"),
         ({"mask_size": (256, 256, 3)}, "mask_size must be one length, or a pair"),
+        ({"mask_size": 100_000}, "mask_size must be at most 4096, got 100000"),
+        ({"image_size": np.array([256, 128])}, "image_size must be one length"),
+        ({"erode": "no"}, "erode must be True or False, got 'no'"),
+        ({"training": "no"}, "training must be True or False, got 'no'"),
         ({"seed": -3}, "seed must be a whole number of 0 or more, got -3"),
         ({"batch_size": 0}, "batch_size must be a whole number of 1 or more, got 0"),
         ({"workers": -1}, "workers must be a whole number of 0 or more, got -1"),
@@ -394,6 +398,9 @@ def test_what_belongs_to_no_sam_is_refused(processor, tiny_sam_folder):
         SAMDataset(rows, "facebook/sam-vit-base")
     with pytest.raises(ModelError, match="Did you mean 'large'"):
         get_dataloader(rows, "larg")
+    for nothing in (None, ""):
+        with pytest.raises(ModelError, match="a short name, a folder or a hub id, got"):
+            get_dataloader(rows, nothing)
     with pytest.raises(AutoSamError, match="epoch must be a whole number of 0 or more, got -1"):
         SAMDataset(rows, processor).set_epoch(-1)
 

@@ -475,6 +475,11 @@ def prompt_sheet(place) -> list[str]:
     return ["prompts", str(place.config), "--set", "method=decoder"]
 
 
+def numbers_of_somebody(place) -> list[str]:
+    (place.folder / "rivers.json").write_text('{"mine": 1}')
+    return [*prompt_sheet(place), "-o", str(place.folder / "rivers.png")]
+
+
 DECODER, BANDED = "method=decoder", "prompt.bands=[nir]"
 PROMPT_CASES = {
     # settings of prompts
@@ -599,6 +604,26 @@ PROMPT_CASES = {
     "prompts of a method without": (
         lambda p: ["prompts", str(p.config), "-o", str(p.folder / "p.png")],
         "prompted by points, boxes or masks, got 'autosam'",
+    ),
+    "a sheet of prompts over a picture of somebody": (
+        lambda p: [*prompt_sheet(p), "-o", str(picture(p.folder / "river.png"))],
+        r"of an earlier `autosam prompts`, got .*river\.png",
+    ),
+    "numbers of prompts over somebody's": (
+        numbers_of_somebody,
+        r"got .*rivers\.json, which is something",
+    ),
+    "the IoU of a frozen decoder": (
+        lambda p: p.train("method=unet", "train.iou_head=true"),
+        "must be false for a method whose mask decoder does not train, got true with 'unet'",
+    ),
+    "losses without a space": (
+        lambda p: p.train("train.loss={bootstrap:1,dice:1}"),
+        "Write a space after each colon",
+    ),
+    "bands of a method that reads none": (
+        lambda p: p.train(DECODER, BANDED),
+        r"whose prompt network reads them, .* got \['nir'\] with 'decoder'",
     ),
     "prompts of no configuration": (lambda p: ["prompts", "nowhere.yaml"], "nowhere.yaml"),
 }

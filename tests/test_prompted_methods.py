@@ -242,6 +242,65 @@ def test_a_model_that_prompts_itself_takes_no_other_prompts(automatic):
         model.prompted_by(kind="null")
 
 
+def test_a_mask_that_cannot_be_fed_back_is_refused(automatic, train):
+    model, unet = (
+        AutoSam.from_pretrained(automatic),
+        AutoSam.from_pretrained(train("unet", "method=unet")),
+    )
+    image = make_scene(3, side=64).image
+    with pytest.raises(
+        DataError, match="a model with a SAM, whose mask can be fed back, got that of unet"
+    ):
+        model.predict(image, previous=unet.predict(image))
+
+
+def test_prompts_from_a_run_that_has_seen_the_pictures_are_said_to_flatter(
+    decoder, automatic, tmp_path, capsys
+):
+    other = tmp_path / "other"
+    shutil.copytree(automatic, other)
+    split = json.loads((other / "split.json").read_text())
+    split["train"], split["test"] = split["test"], split["train"]
+    split = {key: split[key] for key in split if key != "hash"}
+    (other / "split.json").write_text(json.dumps(split))
+    for run_folder, seen in ((automatic, 0), (other, len(split["train"]))):
+        command = ["evaluate", str(decoder), "--coarse-from", str(run_folder)]
+        assert run([*command, "-o", str(tmp_path / f"seen-{seen}")]) == 0
+        assert ("its prompts flatter" in capsys.readouterr().err) == bool(seen)
+        metrics = json.loads((tmp_path / f"seen-{seen}" / "metrics.json").read_text())
+        assert metrics["context"]["seen_by_coarse_run"] == seen
+
+
+def test_points_on_ignored_ground_are_counted_apart(place, tiny_sam_folder, tmp_path):
+    """Water on the left, where the label does not count, is bright and blue as on the right."""
+    for name in ("images", "masks", "valid"):
+        (tmp_path / "rivers" / name).mkdir(parents=True)
+    for number in range(6):
+        image, water, valid = (
+            np.zeros((64, 96, 3), np.uint8),
+            np.zeros((64, 96), bool),
+            np.ones((64, 96), bool),
+        )
+        image[..., 1] = 90 + number
+        image[8:56, 4:44] = image[20:44, 60:90] = (20, 60, 200)
+        water[20:44, 60:90] = True  # nobody has labelled the left one
+        valid[:, :48] = False
+        for name, array in (("images", image), ("masks", water), ("valid", valid)):
+            Image.fromarray(array).save(tmp_path / "rivers" / name / f"{number}.png")
+    config = {
+        "method": "decoder",
+        "data": {"source": [str(tmp_path / "rivers")], "validation_share": 0.4, "test_share": 0.2},
+        "sam": {"name": str(tiny_sam_folder)},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    for _ in range(2):  # its own sheet may be replaced
+        command = ["prompts", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "prompts.png")]
+        assert run(command) == 0
+    report = json.loads((tmp_path / "prompts.json").read_text())
+    assert report["points_ignored"] > 0
+    assert report["points_on_land"] in (0, None)
+
+
 def test_a_mask_of_another_picture_is_not_fed_back(automatic):
     model = AutoSam.from_pretrained(automatic)
     one, other = (make_scene(seed, side=64).image for seed in (3, 4))

@@ -137,5 +137,7 @@ def prompts(
         return
     on_land, boxes = report["points_on_land"], report["box_iou"]
     points = "" if on_land is None else f", {on_land:.1%} of {report['points']} points on land"
+    ignored = report["points_ignored"]
+    besides = f", {ignored} more on ignored ground" if ignored else ""
     box = "" if boxes is None else f", box IoU {boxes:.2f}"
-    print(f"{output}: {report['source']} on {report['pictures']} pictures{points}{box}")
+    print(f"{output}: {report['source']} on {report['pictures']} pictures{points}{besides}{box}")

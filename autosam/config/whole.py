@@ -13,6 +13,8 @@ Method = Literal[
     "autosam", "autosam+decoder", "decoder", "decoder-null", "decoder-box-full", "zero-shot", "scratch",
     "unet", "segformer", "threshold",
 ]  # fmt: skip
+_WITHOUT_TRAINED_SAM = ("unet", "segformer", "threshold", "zero-shot")
+_WITH_PROMPT_NETWORK = ("autosam", "autosam+decoder", "scratch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,21 @@ class Config:
                 "'best'. Set train.iou_head=true, or choose another fusion."
             )
         clicks = self.train.simulated_corrections
-        if clicks and self.method in ("unet", "segformer", "threshold", "zero-shot"):
+        if clicks and self.method in _WITHOUT_TRAINED_SAM:
             raise ConfigError(
                 f"train.simulated_corrections must be 0 for a method without a SAM that trains, got "
                 f"{clicks} with {self.method!r}. Leave it out."
+            )
+        if self.train.iou_head and self.method in (*_WITHOUT_TRAINED_SAM, "autosam"):
+            raise ConfigError(
+                f"train.iou_head must be false for a method whose mask decoder does not train, got true "
+                f"with {self.method!r}. Leave it out."
+            )
+        if self.prompt.bands and self.method not in _WITH_PROMPT_NETWORK:
+            raise ConfigError(
+                f"prompt.bands must be for a method whose prompt network reads them, "
+                f"{', '.join(_WITH_PROMPT_NETWORK)}, got {list(self.prompt.bands)} with {self.method!r}. "
+                "Leave them out, or choose another method."
             )
         if self.geometric.components == "each" and self.geometric.kind != "box":
             raise ConfigError(

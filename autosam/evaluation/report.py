@@ -5,7 +5,6 @@ import csv
 import io
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from autosam.config import EvaluateSettings
 from autosam.drawing import save_picture
-from autosam.errors import DataError, OutputError
+from autosam.errors import AutoSamError, DataError, OutputError
 from autosam.evaluation.calibration import (
     LogitHistogram,
     expected_calibration_error,
@@ -24,15 +23,21 @@ from autosam.evaluation.file_names import safe_file_name
 from autosam.evaluation.metrics import Row, by_group, pooled, score_mask, summarise
 from autosam.evaluation.result import Evaluation
 from autosam.evaluation.worst import WorstPictures
-from autosam.files import PathLike, write_json, write_text
+from autosam.files import PathLike, read_json, write_json, write_text
 from autosam.plotting import save_histogram, save_reliability
 from autosam.progress import progress_bar
 from autosam.types import Prediction, Sample
 
 BOOTSTRAP_SEED = 0
 """One for all evaluations, so that equal scores have equal intervals."""
-FILES = ("per_image.csv", "histogram.png", "reliability.png", "worst.png", "metrics.json")
-"""Beside masks/; metrics.json comes last, so that its presence means that all the others are complete."""
+FILES = (
+    "clicks.json", "clicks.png", "per_image.csv", "histogram.png", "reliability.png", "worst.png",
+    "metrics.json",
+)  # fmt: skip
+"""Beside masks/; metrics.json comes last, so that its presence means that all the others are complete. The
+clicks are of a second look, which may follow."""
+_UNFINISHED = ".evaluation.unfinished"
+_EARLIER = "earlier-masks"
 
 
 def evaluate(
@@ -61,7 +66,7 @@ def evaluate(
 
     Raises:
         DataError: There is no sample, one has no mask, two have one name, or a prediction does not fit.
-        OutputError: The directory cannot be written, or its masks/ is not from an evaluation.
+        OutputError: The directory cannot be written, or what lies there is not from an evaluation.
     """
     if not len(samples):
         raise DataError("samples must hold at least one, got 0. Choose a split that has some.")
@@ -232,15 +237,14 @@ def _write_files(staged: Path, evaluation: Evaluation, worst: WorstPictures) -> 
 @contextlib.contextmanager
 def _staging(directory: Path) -> Iterator[Path]:
     """A folder to write to, whose files move into `directory` when the block ends well."""
-    if (directory / "masks").exists() and not (directory / "metrics.json").exists():
-        raise OutputError(
-            f"evaluation folder must be new, empty or of an earlier evaluation, got {directory} "
-            "(it has masks/ but no metrics.json). Choose another folder: those masks may be labels."
-        )
+    staged = directory / _UNFINISHED
+    if (staged / _EARLIER).is_dir() and not (directory / "masks").exists():
+        os.replace(staged / _EARLIER, directory / "masks")  # killed between two renames
+    check_evaluation_folder(directory)
     is_new = not directory.exists()
-    staged = directory / f".evaluation.{uuid.uuid4().hex[:8]}"
     try:
         with _as_output_error(directory):
+            shutil.rmtree(staged, ignore_errors=True)
             (staged / "masks").mkdir(parents=True)
         yield staged
         with _as_output_error(directory):
@@ -252,9 +256,45 @@ def _staging(directory: Path) -> Iterator[Path]:
                 directory.rmdir()  # succeeds only when nothing came of it
 
 
+def check_evaluation_folder(directory: Path) -> None:
+    """Refuse a folder in which an evaluation would write over what no evaluation made.
+
+    Raises:
+        OutputError: It is a file, or holds files of an evaluation's names, or masks, of somebody else.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
+    found = [name for name in (*FILES, "masks") if (directory / name).exists()]
+    own = _earlier_masks(directory)
+    if found and own is None:
+        raise OutputError(
+            f"evaluation folder must be new, empty or of an earlier evaluation, got {directory} with "
+            f"{found[0]} and no metrics.json of ours. Choose another with -o: it would be lost."
+        )
+    masks = directory / "masks"
+    strange = [path.name for path in masks.glob("*") if path.name not in (own or ())]
+    if strange:
+        raise OutputError(
+            f"masks/ must hold what the earlier evaluation wrote, got {min(strange)} besides ({masks}). "
+            "Move it away, or choose another folder with -o: it would be lost."
+        )
+
+
+def _earlier_masks(directory: Path) -> set[str] | None:
+    """Names of the masks that an evaluation wrote here; None where none did."""
+    try:
+        metrics = read_json(directory / "metrics.json")
+        with open(directory / "per_image.csv", encoding="utf-8", newline="") as file:
+            names = {row["mask_file"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error, AutoSamError):
+        return None
+    ours = isinstance(metrics, dict) and {"images", "summary", "calibration"} <= metrics.keys()
+    return names if ours else None
+
+
 def _publish(staged: Path, directory: Path) -> None:
     if (directory / "masks").exists():
-        os.replace(directory / "masks", staged / "earlier-masks")
+        os.replace(directory / "masks", staged / _EARLIER)
     os.replace(staged / "masks", directory / "masks")
     for name in FILES:
         if (staged / name).exists():

@@ -1,6 +1,7 @@
 """What stands in for a rule as a coarse mask: a plain function, or a trained model's own mask."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,12 @@ class FunctionMask:
     def __init__(self, function: Callable[[Sample], np.ndarray]) -> None:
         self._function = function
         self.name = f"coarse {getattr(function, '__name__', type(function).__name__)}"
+
+    def __repr__(self) -> str:
+        """Differs for functions whose code or constants differ, and stays the same in another process."""
+        code = getattr(self._function, "__code__", None)
+        inside = "" if code is None else f"{code.co_code.hex()} {code.co_consts} {code.co_names}"
+        return f"{self.name} {hashlib.sha256(inside.encode()).hexdigest()[:16]}"
 
     def __call__(self, sample: Sample) -> np.ndarray:
         """(height, width) bool."""

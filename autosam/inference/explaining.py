@@ -1,4 +1,4 @@
-"""What a learnt prompt amounts to: the clicks or the box with which plain SAM draws the same mask."""
+"""What a learnt prompt amounts to: the clicks or the box with which SAM alone draws the same mask."""
 
 import numpy as np
 import torch

@@ -11,7 +11,7 @@ from autosam.data.images import find_images
 from autosam.errors import AutoSamError, ImageError, OutputError
 from autosam.files import PathLike
 from autosam.inference.output_names import pair_outputs, preview_of
-from autosam.inference.picture_sources import sample_of
+from autosam.inference.picture_sources import band_files, sample_of
 from autosam.inference.sample_masking import maker
 from autosam.inference.segmenter import AutoSam
 
@@ -63,10 +63,19 @@ def extras(mask: Path) -> tuple[Path, Path]:
     return mask.with_suffix(".probability.png"), preview_of(mask)
 
 
-def is_finished(picture: Path, mask: Path, wanted: Sequence[Path] = ()) -> bool:
-    """Whether a mask is there, whole, of the picture's size, and it and what else is wanted no older."""
+def is_finished(
+    picture: Path, mask: Path, wanted: Sequence[Path] = (), *, bands: Iterable[Path] = ()
+) -> bool:
+    """Whether a mask is there, whole, of the picture's size, and it and what else is wanted no older.
+
+    Args:
+        picture: What is masked.
+        mask: Its mask.
+        wanted: What else is made of it.
+        bands: Files that are read beside the picture.
+    """
     try:
-        taken = picture.stat().st_mtime
+        taken = max(file.stat().st_mtime for file in (picture, *bands))
         if any(file.stat().st_mtime < taken for file in (mask, *wanted)):
             return False
         with open_picture(mask, str(mask)) as found:
@@ -154,9 +163,12 @@ def mask_files(
         plan.append((path, mask, [file for file, is_wanted in shown.items() if is_wanted]))
     if not overwrite:
         files = [file for _, mask, wanted in plan for file in (mask, *wanted)]
-        check_maker(files, None if model is None else maker(model, dihedral=dihedral))
+        check_maker(
+            files, None if model is None else _maker_of(model, band_folders, dihedral=dihedral)
+        )
     for path, mask, wanted in plan:
-        if not overwrite and is_finished(path, mask, wanted):
+        bands = _bands_beside(path, model, band_folders)
+        if not overwrite and is_finished(path, mask, wanted, bands=bands):
             result = MaskedFile(source=str(path), mask=str(mask), status="finished before")
         elif model is None:
             result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
@@ -168,6 +180,26 @@ def mask_files(
         if on_each is not None:
             on_each(result)
     return results
+
+
+def _maker_of(
+    model: AutoSam, band_folders: Mapping[str, PathLike] | None, *, dihedral: bool
+) -> str:
+    """The model, its views, and the folders of bands that are not where they usually are."""
+    given = {band: folder for band, folder in (band_folders or {}).items() if band in model.bands}
+    named = "".join(f" {band} from {Path(folder).name}" for band, folder in sorted(given.items()))
+    return f"{maker(model, dihedral=dihedral)}{named}"
+
+
+def _bands_beside(
+    picture: Path, model: AutoSam | None, band_folders: Mapping[str, PathLike] | None
+) -> list[Path]:
+    """Files of the bands that a model reads; none where one is missing, which masking will tell."""
+    try:
+        found = band_files(picture, () if model is None else model.bands, folders=band_folders)
+    except AutoSamError:
+        return []
+    return list(found.values())
 
 
 def _rounded(value: float | None) -> float | None:
@@ -187,7 +219,10 @@ def _mask_one(
     probability, preview = extras(mask)
     try:
         sample, notes = sample_of(path, model.bands, folders=band_folders)
-        prediction = model.predict_sample(sample, dihedral=dihedral)
+        prediction = dataclasses.replace(
+            model.predict_sample(sample, dihedral=dihedral),
+            made_by=_maker_of(model, band_folders, dihedral=dihedral),
+        )
         if probability in wanted:
             prediction.save_probability(probability)
         if preview in wanted:

@@ -36,7 +36,9 @@ def prompt_bands(model: "AutoSam") -> tuple[str, ...]:
         return ()
     if isinstance(model.coarse, ModelMask):
         return model.coarse.model.bands
-    return rule_bands(model.config.coarse)
+    if model.coarse is None:
+        return rule_bands(model.config.coarse)
+    return tuple(getattr(model.coarse, "bands", ()))  # a plain function reads none
 
 
 def other_prompts(model: "AutoSam", *, kind: str | None, oracle: bool | None) -> GeometricSettings:

@@ -142,6 +142,11 @@ def _check_previous(previous: Prediction, sample: Sample, network: MaskNetwork) 
         )
     logits = previous.mask_logits
     side = network.low_side
+    if logits is None and isinstance(network, PromptedSam):
+        raise DataError(
+            f"previous must be a prediction of a model with a SAM, whose mask can be fed back, got that of "
+            f"{previous.made_by or 'another'} without. Correct what this model predicted."
+        )
     if not np.array_equal(previous.image, sample.image) or (
         logits is not None and logits.shape != (side, side)
     ):

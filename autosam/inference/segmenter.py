@@ -188,13 +188,22 @@ class AutoSam:
 
     @property
     def identity(self) -> str:
-        """Its weights, decision and prompts in one line: equal for models that give equal masks."""
-        coarse = f" {self.coarse.model.identity}" if isinstance(self.coarse, ModelMask) else ""
+        """Its weights, decision and prompts in one line: others for models that may give other masks."""
+        coarse = self._coarse_identity
         decision = f"{self.decision.temperature:.6g} {self.decision.threshold:.6g}"
         prompts = "" if self.geometric is None else repr(self.geometric)
         words = f"{self._weights} {decision} {prompts} {self.prompt_source}{coarse}"
         digest = hashlib.sha256(words.encode()).hexdigest()
         return f"{self.config.method} {self.prompt_source} {digest[:16]}"
+
+    @property
+    def _coarse_identity(self) -> str:
+        """Of the coarse mask, where the prompts need one."""
+        if self.coarse is None or self.geometric is None or not needs_coarse(self.geometric):
+            return ""
+        if isinstance(self.coarse, ModelMask):
+            return f" {self.coarse.model.identity}"
+        return f" {self.coarse!r}"
 
     @functools.cached_property
     def _weights(self) -> str:

@@ -3,6 +3,7 @@
 Our own path from a picture to a square is `autosam.data.geometry`; this is for code written for transformers.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ def load_processor(name_or_path: PathLike, *, token: str | None = None) -> Any:
         AccessError: The hub does not show this model to us.
         MissingPathError: A path is not there, or a folder holds neither file.
     """
+    if not isinstance(name_or_path, str | os.PathLike) or not str(name_or_path):
+        raise ModelError(
+            f"SAM must be a short name, a folder or a hub id, got {name_or_path!r}. Try 'base'."
+        )
     name, folder = str(name_or_path), Path(name_or_path).expanduser()
     if name in SHORT_NAMES:
         return _of_side(PUBLISHED_SIDE)

@@ -46,9 +46,17 @@ class HsvRule:
     """Of each mask."""
 
     def __post_init__(self) -> None:
+        triples = (self.low, self.high)
+        if not all(isinstance(one, tuple | list) and len(one) == 3 for one in triples) or not all(
+            isinstance(bound, int | float) for one in triples for bound in one
+        ):
+            raise ModelError(
+                f"a colour range must be two triples of numbers, got {self.low!r} and {self.high!r}. "
+                "Give hue, saturation and value in 0..1 for low and for high."
+            )
         bounds = (*self.low, *self.high)
         pairs = zip(self.low[1:], self.high[1:], strict=False)
-        ordered = len(self.low) == len(self.high) == 3 and all(low <= high for low, high in pairs)
+        ordered = all(low <= high for low, high in pairs)
         if not ordered or not all(0 <= one <= 1 for one in bounds):
             raise ModelError(
                 "a colour range must be two triples of hue, saturation and value in 0..1, low before high "
@@ -59,6 +67,11 @@ class HsvRule:
     def name(self) -> str:
         """'coarse hsv'."""
         return "coarse hsv"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """None besides red, green and blue."""
+        return ()
 
     def __call__(self, sample: Sample) -> np.ndarray:
         """The sample's water, (height, width) bool; none where the sample has no data."""
@@ -96,13 +109,18 @@ class IndexRule:
                 f"index must be one of {', '.join(INDEX_BANDS)}, got {self.index!r}. Choose one."
             )
         _check_threshold(self.threshold)
-        if not 0 < self.scale < float("inf"):
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < float("inf"):
             raise ModelError(f"scale must be positive, got {self.scale!r}. Use 1 for 8 bits.")
 
     @property
     def name(self) -> str:
         """'coarse ndwi' and the like."""
         return f"coarse {self.index}"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The one that the index compares with a colour."""
+        return (INDEX_BANDS[self.index],)
 
     @property
     def water_is_low(self) -> bool:
@@ -156,6 +174,11 @@ class ThermalRule:
     def name(self) -> str:
         """'coarse thermal'."""
         return "coarse thermal"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """'thermal'."""
+        return ("thermal",)
 
     @property
     def water_is_low(self) -> bool:

@@ -61,12 +61,17 @@ def correction(
         )
     corners = None if box is None else _numbers("box", box)
     for name, numbers in (("points", places), ("box", corners)):
-        if numbers is not None and (np.abs(numbers) > LARGEST_PLACE).any():
-            raise DataError(
-                f"{name} must lie in the picture, got {numbers.tolist()!s:.80}. Mend the numbers."
-            )
+        if numbers is not None:
+            _check_near(name, numbers)
     query = Query(points=places, labels=kinds, box=corners)
     return None if query.is_empty else query
+
+
+def _check_near(name: str, numbers: np.ndarray) -> None:
+    if (np.abs(numbers) > LARGEST_PLACE).any():
+        raise DataError(
+            f"{name} must lie in the picture, got {numbers.tolist()!s:.80}. Mend the numbers."
+        )
 
 
 def _checked_scribbles(scribbles: object) -> list[tuple[np.ndarray, float]]:
@@ -114,9 +119,10 @@ def scribble_points(line: np.ndarray) -> np.ndarray:
         line: (count, 2) of (x, y), at least one.
 
     Raises:
-        DataError: It has another shape.
+        DataError: It has another shape, or leads beyond every picture.
     """
     line = _numbers("scribble", line)
+    _check_near("scribble", line)
     if not len(line):
         raise DataError("scribble must have at least one point, got none. Draw a line or a dot.")
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)

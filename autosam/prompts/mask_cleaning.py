@@ -28,7 +28,8 @@ class Cleaning:
     def __post_init__(self) -> None:
         for name in ("minimum_area", "largest_hole"):
             share = getattr(self, name)
-            if not 0 <= share <= 1:
+            is_number = isinstance(share, int | float) and not isinstance(share, bool)
+            if not is_number or not 0 <= share <= 1:
                 raise DataError(
                     f"{name} must be in 0..1, got {share!r}. It is a share of the picture's area."
                 )

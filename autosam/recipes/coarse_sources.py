@@ -17,6 +17,7 @@ from autosam.prompts.coarse_rules import RULES
 from autosam.prompts.prompters import needs_coarse
 from autosam.recipes.encoding import Say
 from autosam.types import Sample
+from autosam.wording import counted
 
 
 def find_coarse(
@@ -64,12 +65,9 @@ def _run_as_coarse(
     source: str, split: Split, *, token: str | None, say: Say
 ) -> tuple[CoarseMask, dict[str, Any]]:
     model = load_coarse_run(source, token=token)
-    seen = _seen_before(source, split)
+    seen = seen_before(source, (*split.validation, *split.test))
     if seen:
-        say(
-            f"The coarse run {source} was trained on {len(seen)} pictures that this run is judged on, "
-            f"{seen[0]} among them: its prompts flatter. Train it on this run's split."
-        )
+        say(flattery(source, seen))
     report = {"source": source, "method": model.config.method, "seen_by_coarse_run": len(seen)}
     return ModelMask(model), report
 
@@ -96,10 +94,18 @@ def load_coarse_run(source: PathLike, *, token: str | None = None) -> AutoSam:
     return model
 
 
-def _seen_before(source: str, split: Split) -> list[str]:
-    """Pictures of our validation and test parts that the other run was trained on, by name."""
+def seen_before(source: PathLike, judged: Sequence[str]) -> list[str]:
+    """Those of the pictures that a coarse run was trained on, by name; none where its split is unknown."""
     path = Path(source) / "split.json"
     if not path.is_file():
         return []
     trained = set(read_split(path).train)
-    return [name for name in (*split.validation, *split.test) if name in trained]
+    return [name for name in judged if name in trained]
+
+
+def flattery(source: PathLike, seen: Sequence[str]) -> str:
+    """What a reader must know of a coarse run that has seen the pictures."""
+    return (
+        f"The coarse run {source} was trained on {counted(len(seen), 'picture')} that this run is judged "
+        f"on, {seen[0]} among them: its prompts flatter. Train it on this run's split."
+    )

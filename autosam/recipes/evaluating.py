@@ -10,15 +10,17 @@ from typing import Any
 from autosam.config import DataSettings
 from autosam.data.sources import SampleCollection, open_data
 from autosam.data.splits import check_split, group_names, leak_report, read_split
-from autosam.errors import ConfigError, DataError, MissingPathError, OutputError, did_you_mean
-from autosam.evaluation.report import evaluate
+from autosam.errors import ConfigError, DataError, MissingPathError, did_you_mean
+from autosam.evaluation.report import check_evaluation_folder, evaluate
 from autosam.evaluation.result import Evaluation
 from autosam.files import PathLike, read_json, write_json
 from autosam.inference.segmenter import AutoSam
 from autosam.models.autosam import PromptedSam
 from autosam.recipes.click_curves import click_curve
+from autosam.recipes.coarse_sources import flattery, seen_before
 from autosam.recipes.environment import environment
 from autosam.recipes.prompting import PromptChoice, prompted_model
+from autosam.recipes.run_folders import check_apart
 from autosam.types import Prediction, Sample
 from autosam.wording import counted
 
@@ -75,10 +77,14 @@ def evaluate_run(
         samples, context = _part_of_run(run, model, split, token)
         directory = Path(output or run / "evaluation" / name)
         say(f"Judging on the {split} part: {counted(len(samples), 'picture')}. {context['leak']}")
+        if prompts is not None and prompts.coarse_from is not None:
+            seen = seen_before(prompts.coarse_from, samples.names)
+            context["seen_by_coarse_run"] = len(seen)
+            if seen:
+                say(flattery(prompts.coarse_from, seen))
     groups = group_names(samples.names, group_by) if group_by else None
-    _check_apart(directory, data or model.config.data.source)
-    if directory.exists() and not directory.is_dir():
-        raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
+    check_apart(directory, data or model.config.data.source)
+    check_evaluation_folder(directory)  # before the test part is opened
     if split == "test" and not data:
         opened = _write_opening(run, context)
         context["test_opened"] = opened
@@ -113,17 +119,6 @@ def _part_name(part: str, prompts: PromptChoice | None, *, oracle: bool) -> str:
     if prompts is not None:
         return f"{part}--{prompts.name}"
     return f"{part}--oracle" if oracle else part
-
-
-def _check_apart(directory: Path, data: Sequence[str]) -> None:
-    """Refuse to write among the pictures and labels that are judged on."""
-    here = directory.resolve()
-    for source in (Path(source).resolve() for source in data if Path(source).exists()):
-        if here == source or source in here.parents:
-            raise OutputError(
-                f"output must lie apart from the data, got {directory} in {source}, whose masks it would "
-                "mix with. Choose another with -o."
-            )
 
 
 def _part_of_run(

@@ -42,6 +42,7 @@ from autosam.recipes.cross_fitting import cross_fit
 from autosam.recipes.encoding import Say
 from autosam.recipes.environment import environment
 from autosam.recipes.label_review import PANEL_SIDE, lay_out, shrunk, write_table
+from autosam.recipes.run_folders import check_apart
 from autosam.recipes.training import starting_overrides
 from autosam.types import Sample
 from autosam.wording import counted
@@ -207,11 +208,11 @@ def examine_labels(
     Raises:
         DataError: A sample has no mask.
         SplitError: There are fewer than 3 groups of samples, or fewer than folds.
-        OutputError: The folder holds something else, or cannot be written.
+        OutputError: The folder holds something else, lies in the data, or cannot be written.
         TrainingError, ModelError, CacheError: As for `cross_fit`.
     """
     directory = Path(directory)
-    _check_directory(directory)
+    _check_directory(directory, config.data.source)
     cross = cross_fit(config, directory / "cross_fitting", folds=folds, token=token, say=say)
     report = LabelReport(
         directory=directory, findings=tuple(rank_labels(cross)), agreement=cross.agreement
@@ -223,10 +224,14 @@ def examine_labels(
     return report
 
 
-def _check_directory(directory: Path) -> None:
+def _check_directory(directory: Path, sources: Sequence[str]) -> None:
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"output must be a folder, got the file {directory}. Choose another.")
+    check_apart(directory, sources)
+    # A report comes after the runs that it took, so that one without them is somebody else's.
     ours = {"cross_fitting", "report.csv", "report.json", "sheet.png"}
+    if not (directory / "cross_fitting").is_dir():
+        ours = set()
     others = sorted({path.name for path in directory.glob("*")} - ours)
     if others:
         raise OutputError(

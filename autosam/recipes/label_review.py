@@ -115,7 +115,13 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             f"review must have the columns name and decision, got {first[:60]!r} ({path}). "
             "Keep the first line as it was."
         )
-    return list(reader)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise DataError(
+            f"review must be a CSV file, got one that cannot be read from line {reader.line_num} on "
+            f"({error}; {path}). Look there for a quote that is not closed."
+        ) from error
 
 
 def change_strip(

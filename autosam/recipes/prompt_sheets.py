@@ -10,17 +10,19 @@ import numpy as np
 from autosam.config import Config
 from autosam.data.sources import make_split, open_data
 from autosam.drawing import (
+    IGNORED,
     INK,
     PREDICTED_OUTLINE,
     WATER,
     contact_sheet,
+    hatched,
     marked,
     overlay,
     save_picture,
     shrink,
 )
 from autosam.errors import ConfigError, OutputError
-from autosam.files import PathLike, write_json
+from autosam.files import PathLike, read_json, write_json
 from autosam.models.methods import bands_needed, method_prompts
 from autosam.prompts.boxes import tight_box
 from autosam.prompts.prompters import OraclePrompter, Prompter, make_prompter
@@ -33,6 +35,7 @@ LEGEND = (
     ("true water", WATER),
     ("disc: point on water", PREDICTED_OUTLINE),
     ("cross: point on land; frame: box", INK),
+    ("ignored", IGNORED),
 )
 
 
@@ -58,14 +61,14 @@ def draw_prompts(
         say: Told how good the coarse mask is.
 
     Returns:
-        ``source``, ``pictures``, ``points``, ``points_on_land`` (share), ``box_iou`` (mean).
+        ``source``, ``pictures``, ``points`` (on water, where the label counts), ``points_on_land`` (share
+        of these), ``points_ignored`` (on ground whose label does not count), ``box_iou`` (mean).
 
     Raises:
         ConfigError: The method is not prompted by geometry.
-        OutputError: The output is no PNG file, or cannot be written.
+        OutputError: The output is no PNG file, is somebody else's, or cannot be written.
     """
-    if Path(output).suffix.lower() != ".png" or Path(output).is_dir():
-        raise OutputError(f"output must be a PNG file, got {output}. Try -o prompts.png.")
+    _check_output(Path(output))
     prompts = method_prompts(config)
     if prompts is None or prompts.kind in ("null", "full-box"):
         raise ConfigError(
@@ -92,6 +95,23 @@ def draw_prompts(
     return report
 
 
+def _check_output(output: Path) -> None:
+    """Refuse what is no picture, and a picture or numbers that are not of an earlier call."""
+    if output.suffix.lower() != ".png" or output.is_dir():
+        raise OutputError(f"output must be a PNG file, got {output}. Try -o prompts.png.")
+    numbers = output.with_suffix(".json")
+    try:
+        ours = "points_on_land" in read_json(numbers)
+    except (OSError, ValueError, TypeError):
+        ours = False
+    there = [path for path in (output, numbers) if path.exists()]
+    if there and not ours:
+        raise OutputError(
+            f"output must be new, or of an earlier `autosam prompts`, got {there[0]}, which is something "
+            "else and would be lost. Choose another name with -o."
+        )
+
+
 def _pair(sample: Sample, prompter: Prompter) -> tuple[Sample, Prompt]:
     """A picture with its automatic prompt, for which its label is hidden unless it is an oracle."""
     is_oracle = isinstance(prompter, OraclePrompter)
@@ -103,7 +123,7 @@ def _drawn(sample: Sample, prompt: Prompt) -> np.ndarray:
     """The picture with the true mask tinted and a prompt marked on it."""
     truth = np.zeros(sample.size, bool) if sample.mask is None else sample.mask
     shown = truth if prompt.mask is None else prompt.mask
-    drawn = overlay(sample.image, shown)
+    drawn = hatched(overlay(sample.image, shown), ~sample.valid_area)
     for query in prompt.queries:
         boxes = () if query.box is None else (query.box,)
         drawn = marked(drawn, points=query.points, labels=query.labels, boxes=boxes)
@@ -113,19 +133,23 @@ def _drawn(sample: Sample, prompt: Prompt) -> np.ndarray:
 def _agreement(pairs: Sequence[tuple[Sample, Prompt]]) -> dict[str, Any]:
     """How many points on water lie on land, and the IoU of boxes with the true ones."""
     right: list[bool] = []
+    ignored = 0
     boxes: list[float] = []
     for sample, prompt in pairs:
-        if sample.mask is None or not sample.mask.any():
+        if sample.mask is None or not (sample.mask & sample.valid_area).any():
             continue
-        true_box = tight_box(sample.mask)
+        true_box = tight_box(sample.mask & sample.valid_area)
         for query in prompt.queries:
-            on_water = query.points[query.labels == WATER_POINT].round().astype(int)
-            right += sample.mask[on_water[:, 1], on_water[:, 0]].tolist()
+            columns, rows = query.points[query.labels == WATER_POINT].round().astype(int).T
+            counts = sample.valid_area[rows, columns]
+            right += sample.mask[rows, columns][counts].tolist()
+            ignored += int((~counts).sum())
             if query.box is not None and true_box is not None:
                 boxes.append(_box_iou(query.box, true_box))
     return {
         "points": len(right),
         "points_on_land": float(1 - np.mean(right)) if right else None,
+        "points_ignored": ignored,
         "box_iou": float(np.mean(boxes)) if boxes else None,
     }
 

@@ -15,6 +15,7 @@ from autosam.errors import OutputError
 from autosam.evaluation.file_names import safe_file_name
 from autosam.files import read_json, write_json
 from autosam.types import Sample
+from autosam.wording import counted
 
 MARKER = "relabelled.json"
 """Says that a folder is ours, from what it was made, and what its labels were when it was written."""
@@ -23,7 +24,7 @@ _LABELS = ("masks", "valid")
 
 
 def check_output(output: Path, sources: Sequence[str], *, reviewed: bool) -> None:
-    """Refuse a folder that is the original, holds it, lies in it, is not ours, or was edited by hand.
+    """Refuse a folder that is the original, holds it, lies in it, is not ours, or has work of others in it.
 
     Args:
         output: Where the new dataset is to be.
@@ -33,6 +34,11 @@ def check_output(output: Path, sources: Sequence[str], *, reviewed: bool) -> Non
     Raises:
         OutputError: As said above.
     """
+    if output.resolve() == Path.cwd():
+        raise OutputError(
+            f"output must be a folder that can be replaced as a whole, got the current one ({output}). "
+            "Name another with -o."
+        )
     for source in (Path(source).resolve() for source in sources if Path(source).exists()):
         here = output.resolve()
         if here == source or source in here.parents or here in source.parents:
@@ -54,8 +60,15 @@ def check_output(output: Path, sources: Sequence[str], *, reviewed: bool) -> Non
 
 
 def _check_untouched(output: Path, *, reviewed: bool) -> None:
-    written: Mapping[str, str] = read_json(output / MARKER, what="marker")["digests"]
+    marker = read_json(output / MARKER, what="marker")
+    written: Mapping[str, str] = marker["digests"]
     now = _digests(output)
+    added = sorted(set(_files(output)) - {*marker.get("files", _files(output)), *written})
+    if added:
+        raise OutputError(
+            f"output must be as it was written, got {counted(len(added), 'file')} more ({added[0]} in "
+            f"{output}), which would be lost. Move the folder away to keep them, or choose another with -o."
+        )
     edited = sorted(key for key in written.keys() | now.keys() if written.get(key) != now.get(key))
     if reviewed and REVIEW in edited:
         edited.remove(REVIEW)
@@ -81,6 +94,13 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
+def _files(folder: Path) -> list[str]:
+    """Every file but the marker and hidden ones, by path inside the folder."""
+    inside = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    shown = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+    return sorted(path.as_posix() for path in shown if path.as_posix() != MARKER)
+
+
 @contextlib.contextmanager
 def appearing_whole(output: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
     """A folder to fill, which takes the output's place when the block ends well.
@@ -99,7 +119,7 @@ def appearing_whole(output: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         yield beside
-        write_json(beside / MARKER, {**facts, "digests": _digests(beside)})
+        write_json(beside / MARKER, {**facts, "digests": _digests(beside), "files": _files(beside)})
         if output.exists():
             output.rename(before)
         beside.rename(output)
@@ -149,6 +169,16 @@ class OriginalFolder:
             self._found[kind] = {path.stem: path for path in paths}
         return self._found[kind].get(stem)
 
+    @property
+    def band_names(self) -> list[str]:
+        """Of the folders beside images/: what is not a label is a band, whether a model reads it or not."""
+        if not self._root.is_dir():
+            return []
+        known = {"images", *_LABELS}
+        return sorted(
+            path.name for path in self._root.iterdir() if path.is_dir() and path.name not in known
+        )
+
 
 def write_sample(
     folder: Path, sample: Sample, original: OriginalFolder, *, mask: np.ndarray, valid: np.ndarray
@@ -168,12 +198,12 @@ def write_sample(
         _copy(source, folder / "images")
     else:
         _save(folder / "images" / f"{stem}.png", sample.image)
-    for name, band in sample.bands.items():
+    for name in sorted({*sample.bands, *original.band_names}):
         band_file = original.file(name, sample.name)
         if band_file:
             _copy(band_file, folder / name)
-        else:
-            _save(folder / name / f"{stem}.tif", band)
+        elif name in sample.bands:
+            _save(folder / name / f"{stem}.tif", sample.bands[name])
     _save(folder / "masks" / f"{stem}.png", mask.astype(np.uint8) * 255)
     if not valid.all():
         _save(folder / "valid" / f"{stem}.png", valid.astype(np.uint8) * 255)

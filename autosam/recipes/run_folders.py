@@ -1,7 +1,7 @@
-"""The folder of a run: whose it is, and the settings and the split that are written down in it."""
+"""The folder of a run: where it may lie, whose it is, the settings and the split that are written in it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,21 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def check_apart(directory: Path, sources: Sequence[str]) -> None:
+    """Refuse to write among the pictures and labels of a dataset.
+
+    Raises:
+        OutputError: The folder is one of the sources, or lies in one.
+    """
+    here = directory.resolve()
+    for source in (Path(source).resolve() for source in sources if Path(source).exists()):
+        if here == source or source in here.parents:
+            raise OutputError(
+                f"output must lie apart from the data, got {directory} in {source}, whose masks it would "
+                "mix with. Choose another with -o."
+            )
 
 
 def settle_split(config: Config, data: OpenedData, directory: Path) -> Split:

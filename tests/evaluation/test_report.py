@@ -234,14 +234,46 @@ def test_an_earlier_evaluation_is_replaced_wholly(tmp_path):
 def test_a_folder_whose_masks_may_be_labels_is_refused(tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"a label")
-    with pytest.raises(OutputError, match=r"no metrics.json.*Choose another folder"):
+    with pytest.raises(OutputError, match=r"with masks and no metrics.json.*Choose another"):
         evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path)
     assert (tmp_path / "masks" / "a.png").read_bytes() == b"a label"
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "per_image.csv", "clicks.json", "worst.png"])
+def test_files_of_others_are_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": true}')
+    with pytest.raises(OutputError, match=f"with {name} and no metrics.json of ours"):
+        evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_mask_that_somebody_put_beside_those_of_an_evaluation_is_not_lost(tmp_path):
+    evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path)
+    (tmp_path / "masks" / "hand.png").write_bytes(b"a label")
+    with pytest.raises(OutputError, match=r"got hand\.png besides"):
+        evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path)
+    assert (tmp_path / "masks" / "hand.png").read_bytes() == b"a label"
+
+
+def test_what_a_killed_evaluation_leaves_is_put_right_by_the_next(tmp_path):
+    evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path)
+    staged = tmp_path / ".evaluation.unfinished"
+    staged.mkdir()
+    (tmp_path / "masks").rename(staged / "earlier-masks")  # between the two renames
+    (tmp_path / "clicks.json").write_text("{}")  # of a second look at the masks before
+    unlabelled = dataclasses.replace(scene("a"), mask=None)
+    with pytest.raises(DataError):
+        evaluate(missing_columns(0), [unlabelled], settings=SETTINGS, directory=tmp_path)
+    assert os.listdir(tmp_path / "masks") == ["a.png"]
+    evaluate(missing_columns(4), [scene("b")], settings=SETTINGS, directory=tmp_path)
+    assert os.listdir(tmp_path / "masks") == ["b.png"]
+    assert not staged.exists()
+    assert not (tmp_path / "clicks.json").exists()
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OutputError, match=r"file could not be written: .*Choose an output folder"):
+    with pytest.raises(OutputError, match=r"must be a folder, got the file .*file"):
         evaluate(missing_columns(0), [scene("a")], settings=SETTINGS, directory=tmp_path / "file")
 
 

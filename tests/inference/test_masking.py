@@ -1,6 +1,7 @@
 """A folder of masks: what is autosam's own goes on, what is not stays as it is."""
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from autosam.config import config_from_dict
 from autosam.errors import OutputError
 from autosam.inference.masking import mask_files
 from autosam.inference.segmenter import AutoSam
+from autosam.prompts.coarse_rules import HsvRule, IndexRule
 
 SIDE = 48
 
@@ -146,3 +148,71 @@ def test_masks_of_eight_views_go_on_and_are_not_mixed_with_those_of_one(model, s
     assert statuses(mask_files(model, source, out, dihedral=True)) == ["finished before"] * 2
     with pytest.raises(OutputError, match=r"of one model and its prompts.* in 8 views"):
         mask_files(model, source, out)
+
+
+@pytest.fixture
+def banded(tiny_sam_folder):
+    """Masks follow the band alone."""
+    settings = {"method": "zero-shot", "sam": {"name": str(tiny_sam_folder)}}
+    model = AutoSam(config_from_dict(settings), device="cpu")
+    return model.prompted_by(kind="mask", coarse=IndexRule(index="nir", threshold=100.0))
+
+
+def write_bands(folder, value, *, taken):
+    folder.mkdir(exist_ok=True)
+    for name in ("first", "second"):
+        Image.fromarray(np.full((SIDE, SIDE), value, np.uint8)).save(folder / f"{name}.png")
+        os.utime(folder / f"{name}.png", (taken, taken))
+
+
+def test_a_band_that_is_newer_than_a_mask_makes_it_anew(banded, source, tmp_path):
+    write_bands(tmp_path / "nir", 10, taken=1e9)
+    assert statuses(mask_files(banded, source, tmp_path / "out")) == ["written"] * 2
+    assert statuses(mask_files(banded, source, tmp_path / "out")) == ["finished before"] * 2
+    write_bands(tmp_path / "nir", 200, taken=time.time() + 60)
+    assert statuses(mask_files(banded, source, tmp_path / "out")) == ["written"] * 2
+
+
+def test_masks_of_bands_from_elsewhere_are_not_taken_for_finished(banded, source, tmp_path):
+    write_bands(tmp_path / "nir", 10, taken=1e9)
+    write_bands(tmp_path / "inverted", 200, taken=1e9)
+    mask_files(banded, source, tmp_path / "out")
+    folders = {"nir": tmp_path / "inverted"}
+    with pytest.raises(OutputError, match=r"of one model and its prompts.*nir from inverted"):
+        mask_files(banded, source, tmp_path / "out", band_folders=folders)
+    mask_files(banded, source, tmp_path / "other", band_folders=folders)
+    again = mask_files(banded, source, tmp_path / "other", band_folders=folders)
+    assert statuses(again) == ["finished before"] * 2
+
+
+def dark(sample):
+    return sample.image.mean(axis=2) < 100
+
+
+def light(sample):
+    return sample.image.mean(axis=2) > 100
+
+
+def test_models_behind_other_coarse_masks_have_other_identities(banded):
+    def behind(coarse):
+        return banded.prompted_by(coarse=coarse).identity
+
+    low, high = HsvRule(low=(0, 0, 0), high=(1, 1, 0.4)), HsvRule(low=(0, 0, 0.6), high=(1, 1, 1))
+    rules = [low, high, IndexRule(), IndexRule(threshold=0.1), dark, light, lambda s: s.mask]
+    assert len({behind(rule) for rule in rules}) == len(rules)
+    assert behind(dark) == behind(dark)
+    assert behind(low) == behind(HsvRule(low=(0, 0, 0), high=(1, 1, 0.4)))
+    nothing_coarse = banded.prompted_by(kind="null")  # whose masks do not depend on it
+    assert nothing_coarse.identity == nothing_coarse.prompted_by(coarse=low).identity
+
+
+def test_a_model_reads_the_bands_of_the_rule_behind_it(banded, source, tmp_path):
+    assert banded.bands == ("nir",)
+    assert banded.prompted_by(coarse=dark).bands == ()
+    write_bands(tmp_path / "nir", 10, taken=1e9)
+    folder = banded.save_pretrained(tmp_path / "saved")
+    loaded = AutoSam.from_pretrained(folder, device="cpu")
+    assert loaded.bands == ("nir",)
+    assert loaded.identity == banded.identity
+    picture = source / "first.png"
+    assert (loaded.predict(picture).mask == banded.predict(picture).mask).all()

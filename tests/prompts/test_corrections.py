@@ -63,6 +63,10 @@ def test_scribbles_are_followed_evenly_along_their_bends():
         ({"points": [(1, 2)], "labels": [np.nan]}, r"labels must be 1 \(water\)"),
         ({"points": [(1e300, 2)], "labels": [1]}, "points must lie in the picture"),
         ({"scribbles": [(np.zeros((0, 2)), 1)]}, "at least one point"),
+        (
+            {"scribbles": [(np.array([[0, 0], [1e300, 1]]), 1)]},
+            r"scribble must lie in the picture, got \[\[0\.0, 0\.0\], \[1e\+300",
+        ),
         ({"scribbles": None}, "scribbles must be a list, got NoneType"),
         ({"scribbles": [(np.zeros((2, 2)), "water")]}, "scribble must be a line and its label"),
         ({"scribbles": [(np.zeros((2, 2)), 1, 2)]}, "scribble must be a line and its label"),

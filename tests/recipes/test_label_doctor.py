@@ -186,7 +186,7 @@ CASES = {
         "must be a folder, got the file",
     ),
     "report among other things": (in_use, r"a new or empty folder.*notes\.txt"),
-    "report into the data": (lambda p: p.labels(out=p.rivers), "a new or empty folder"),
+    "report into the data": (lambda p: p.labels(out=p.rivers / "masks" / "x"), "lie apart from"),
     "unknown SAM": (
         lambda p: p.labels("--set", "method=autosam", "--set", "sam.name=bass"),
         "Did you mean 'base'",

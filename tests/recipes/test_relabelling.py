@@ -15,6 +15,7 @@ from autosam.cli import run
 from autosam.data.folders import FolderDataset
 from autosam.data.sources import SampleCollection
 from autosam.data.synthetic import SyntheticDataset
+from autosam.errors import OutputError
 from autosam.evaluation.label_decisions import new_label, prune
 from autosam.recipes.cross_fit_folder import open_cross_fit
 from autosam.recipes.relabelled_folder import appearing_whole
@@ -217,13 +218,29 @@ def test_what_is_ignored_stays_so_and_bands_come_along(place, quick_run, tmp_pat
     Image.fromarray(area).save(place.rivers / "valid" / "river_0.png")
     for index in range(6):
         Image.fromarray(area + np.uint8(index)).save(place.rivers / "nir" / f"river_{index}.png")
-    values = json.loads((quick_run / "config.yaml").read_text())
-    values["prompt"]["bands"] = ["nir"]
-    (tmp_path / "with-nir").mkdir()
-    (tmp_path / "with-nir" / "config.yaml").write_text(json.dumps(values))
-    relabel(tmp_path / "with-nir", str(place.rivers), tmp_path / "new")
+    relabel(quick_run, str(place.rivers), tmp_path / "new")  # which reads no band
     assert contents(tmp_path / "new" / "nir") == contents(place.rivers / "nir")
     assert not FolderDataset(tmp_path / "new")[0].valid_area[:, :10].any()
+
+
+def test_work_in_a_relabelled_folder_is_never_lost(place, quick_run, tmp_path):
+    relabel(quick_run, str(place.rivers), tmp_path / "new")
+    (tmp_path / "new" / "run").mkdir()
+    (tmp_path / "new" / "run" / "model.bin").write_bytes(b"weights")
+    with pytest.raises(OutputError, match=r"got 1 file more \(run/model\.bin"):
+        relabel(quick_run, str(place.rivers), tmp_path / "new")
+    assert (tmp_path / "new" / "run" / "model.bin").read_bytes() == b"weights"
+    shutil.rmtree(tmp_path / "new" / "run")
+    (tmp_path / "new" / ".DS_Store").write_bytes(b"a file manager's")
+    relabel(quick_run, str(place.rivers), tmp_path / "new")
+
+
+def test_the_current_folder_is_not_replaced_under_ones_feet(
+    place, quick_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="got the current one"):
+        relabel(quick_run, str(place.rivers), ".")
 
 
 def not_ours(place: Place) -> list[str]:
