@@ -152,11 +152,6 @@ class TrainSettings:
         )  # fmt: skip
         known = ("bce", "dice", "focal", "tversky", "cldice", "bootstrap", "symmetric")
         for term, weight in self.loss.items():
-            if ":" in term:  # YAML takes "bce:1" for a name
-                raise ConfigError(
-                    f"train.loss must be a mapping such as {{bce: 1, dice: 1}}, got {term!r}. "
-                    "Write a space after each colon."
-                )
             if term not in known:
                 raise ConfigError(f"train.loss.{term} is not a loss. {did_you_mean(term, known)}")
             check(weight >= 0, f"train.loss.{term}", "be 0 or more", weight, "It is a weight.")

@@ -107,6 +107,11 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping, got {value!r}. Write {{name: weight}}.")
+        joined = [k for k, item in value.items() if item is None and ":" in str(k)]
+        if joined:  # to YAML "bce:1" is a name without a value
+            raise ConfigError(
+                f"{key} must be a mapping, got {joined[0]!r} in it. Write a space after each colon."
+            )
         return {str(k): _convert(arguments[1], item, f"{key}.{k}") for k, item in value.items()}
     return _convert_scalar(hint, value, key)
 
