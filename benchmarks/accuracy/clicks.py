@@ -119,7 +119,7 @@ def main() -> None:
         },
     )
     lines = {
-        f"{row['method']}, {row['simulated_corrections'] or 'no'} simulated": list(
+        f"{row['method']}, trained with {row['simulated_corrections'] or 'no'} clicks": list(
             enumerate(row["mean"])
         )
         for row in rows
