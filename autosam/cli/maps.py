@@ -140,12 +140,13 @@ def map_command(
         probability=probability, overlap=overlap, dihedral=dihedral,  # type: ignore[arg-type]
         scales=(1.0,) if scales is None else tuple(_numbers("--scales", scales, "0.5,1,2")),
     )  # fmt: skip
+    products = MapProducts(vectors=vectors, preview=preview, html=html, stac=stac, sheet=sheet)
     outcomes = map_rasters(
         model, source, output, settings=settings, overwrite=overwrite, dry_run=dry_run,
         asset=asset, with_crs="geojson" in vectors, engine=engine, workers=workers,
-        device=device, runtime=runtime, token=token, say=teller(as_json),
+        device=device, runtime=runtime, token=token, companions=products.files_beside,
+        say=teller(as_json),
     )  # fmt: skip
-    products = MapProducts(vectors=vectors, preview=preview, html=html, stac=stac, sheet=sheet)
     outcomes = make_products(outcomes, products, overwrite=overwrite, say=teller(as_json))
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])

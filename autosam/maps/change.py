@@ -22,6 +22,8 @@ from autosam.maps.vector_files import Frame, writing_vectors
 from autosam.maps.vectors import simplified
 
 _NO_DATA = 255
+CHANGE = "change"
+"""Column of 'gained' and 'lost'."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,7 @@ def _polygons(kind: str, area: np.ndarray, ground: Ground, choice: ChangeChoice)
     polygons = [patch.polygon() for patch in patches]
     outlines = simplified(polygons, ground, tolerance=tolerance)
     rows = {
-        "change": [kind] * len(patches),
+        CHANGE: [kind] * len(patches),
         "area_m2": [patch.area for patch in patches],
         "width_m": [_widest(polygon) * ground.pixel for polygon in polygons],
         "unit": [ground.unit] * len(patches),

@@ -70,6 +70,13 @@ class WholeRaster:
     step: int
     """Pixels of the file that make one of these, along each side."""
     name: str
+    share: np.ndarray | None = None
+    """(height, width) float32: how much of a block is water, 0..1; None where it is a pixel of the file."""
+
+    @property
+    def amounts(self) -> np.ndarray:
+        """(height, width): how much of each is water, whatever it is called as a whole."""
+        return self.water if self.share is None else self.share
 
 
 def find_raster(mask: PathLike, probability: PathLike | None = None) -> FinishedRaster:
@@ -129,13 +136,14 @@ def read_whole(raster: FinishedRaster, *, pixel_budget: int = PIXEL_BUDGET) -> W
     """Read all of it; above the budget, blocks of pixels become one.
 
     A block is water when at least half of its pixels with data are, has data when at least half of it
-    has, and its probability is the mean. Reading goes by strips, so memory is that of the result.
+    has, its probability is the mean, and `share` keeps how much of it is water, so that areas and widths
+    are those of the file. Reading goes by strips, so memory is that of the result.
     """
     height, width = raster.ground.size
     step = max(1, math.ceil(math.sqrt(height * width / pixel_budget)))
     rows = step * max(1, STRIP_ROWS // step)
     parts = [_reduced(strip, step) for strip in read_strips(raster, rows=rows)]
-    water, valid, probability = zip(*parts, strict=True)
+    water, valid, probability, share = zip(*parts, strict=True)
     return WholeRaster(
         water=np.concatenate(water),
         valid=np.concatenate(valid),
@@ -143,23 +151,29 @@ def read_whole(raster: FinishedRaster, *, pixel_budget: int = PIXEL_BUDGET) -> W
         ground=raster.ground.decimated(step),
         step=step,
         name=raster.mask.stem,
+        share=None if share[0] is None else np.concatenate(share),
     )
 
 
-def _reduced(strip: Strip, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _reduced(
+    strip: Strip, step: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Water, valid, probability and share of blocks."""
     if step == 1:
-        return strip.water, strip.valid, strip.probability
+        return strip.water, strip.valid, strip.probability, None
     pixels = _block_sums(np.ones_like(strip.water), step)
     counted = _block_sums(strip.valid, step)
     valid = 2 * counted >= pixels
-    water = valid & (2 * _block_sums(strip.water, step) >= np.maximum(counted, 1))
+    wet = _block_sums(strip.water, step)
+    water = valid & (2 * wet >= np.maximum(counted, 1))
+    share = wet / np.float32(step**2)
     if strip.probability is None:
-        return water, valid, None
+        return water, valid, None, share
     known = np.isfinite(strip.probability)
     total = _block_sums(np.where(known, strip.probability, 0), step)
     with np.errstate(invalid="ignore"):
         mean = total / _block_sums(known, step)
-    return water, valid, mean.astype(np.float32)
+    return water, valid, mean.astype(np.float32), share
 
 
 def _block_sums(values: np.ndarray, step: int) -> np.ndarray:

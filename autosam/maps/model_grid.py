@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyproj
 from pyproj.exceptions import ProjError
 
-from autosam.errors import ConfigError
+from autosam.errors import ConfigError, DataError
 from autosam.types import Georeference
 
 _SQUARE = 1.1
@@ -171,6 +171,11 @@ def _at(
     size: tuple[int, int], metres: tuple[float, float], wanted: float, notes: tuple[str, ...]
 ) -> ModelGrid:
     finest, coarsest = max(metres) * _SMALLEST_FACTOR, min(metres) * _LARGEST_FACTOR
+    if finest > coarsest:
+        raise DataError(
+            f"pixels must be nearly square, got {metres[0]:.3g} x {metres[1]:.3g} m. The geotransform may be "
+            "wrong; else reproject the raster, for instance by gdalwarp -t_srs."
+        )
     if not finest <= wanted <= coarsest:
         raise ConfigError(
             f"resolution must be {finest:.3g} to {coarsest:.3g} m for pixels of {metres[0]:.3g} x "

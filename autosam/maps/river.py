@@ -4,6 +4,7 @@ import dataclasses
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from autosam.errors import ConfigError, DataError
 from autosam.maps.area_intervals import (
@@ -71,7 +72,7 @@ class River:
     ground: Ground
     """Of the cut; pixel coordinates and metres below are its own."""
     area: float
-    """Square metres of its pixels."""
+    """Square metres of its pixels, those of the file."""
     interval: AreaInterval | None
     """None without a probability."""
     centreline: Centreline | None
@@ -101,19 +102,28 @@ def measure_rivers(raster: FinishedRaster, *, choice: RiverChoice | None = None)
     """
     choice = choice or RiverChoice()
     whole = read_whole(raster, pixel_budget=choice.pixel_budget)
-    labels, count = _labelled(whole, choice.minimum_area)
-    zones = labels
+    labels, grown, count = _labelled(whole, choice.minimum_area)
+    zones = grown
     if whole.probability is not None:
         zones = river_zones(labels, whole.probability, outer=interval_levels(choice.coverage)[1])
-    rivers = [_measured(number, labels, zones, whole, choice) for number in range(1, count + 1)]
+    rivers = [
+        _measured(number, labels, (grown, zones), whole, choice) for number in range(1, count + 1)
+    ]
     return RiverMeasures(rivers=rivers, raster=whole, choice=choice, notes=_notes(rivers, whole))
 
 
-def _labelled(whole: WholeRaster, minimum_area: float) -> tuple[np.ndarray, int]:
-    """(height, width) int32 labels of the waters that are measured, the largest 1, and their number."""
+def _labelled(whole: WholeRaster, minimum_area: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels of the waters that are measured, the largest 1; the same with their edges; their number.
+
+    Both are (height, width) int32. The edges are blocks of which less than half is water, beside others.
+    """
     count, labels = cv2.connectedComponents(whole.water.astype(np.uint8), connectivity=8)
-    weights = np.broadcast_to(whole.ground.row_areas[:, None], labels.shape)
-    areas = np.bincount(labels.ravel(), weights=weights.ravel(), minlength=count)
+    grown = labels
+    if whole.share is not None:
+        beside = ndimage.grey_dilation(labels, size=(3, 3))
+        grown = np.where((labels == 0) & (whole.share > 0), beside, labels)
+    weights = whole.ground.row_areas[:, None] * whole.amounts
+    areas = np.bincount(grown.ravel(), weights=weights.ravel(), minlength=count)
     areas[0] = 0
     order = np.argsort(-areas, kind="stable")
     kept = order[areas[order] >= max(minimum_area, 1e-12)]
@@ -126,18 +136,27 @@ def _labelled(whole: WholeRaster, minimum_area: float) -> tuple[np.ndarray, int]
         )
     renumbered = np.zeros(count, dtype=np.int32)
     renumbered[kept] = np.arange(1, len(kept) + 1)
-    return renumbered[labels], len(kept)
+    return renumbered[labels], renumbered[grown], len(kept)
 
 
 def _measured(
-    number: int, labels: np.ndarray, zones: np.ndarray, whole: WholeRaster, choice: RiverChoice
+    number: int,
+    labels: np.ndarray,
+    around: tuple[np.ndarray, np.ndarray],
+    whole: WholeRaster,
+    choice: RiverChoice,
 ) -> River:
-    cut = _box((zones == number) | (labels == number))
+    """One river; `around` are labels with its edges, and with all that may be its water."""
+    grown, zones = around
+    cut = _box((zones == number) | (grown == number))
     water, valid, ground = labels[cut] == number, whole.valid[cut], whole.ground.cut(*cut)
     areas = whole.ground.row_areas[cut[0]]
     filled, islands = find_islands(water, valid, areas=areas, minimum_area=choice.minimum_island)
+    amounts = np.where(grown[cut] == number, whole.amounts[cut], 0)
+    share = None if whole.share is None else np.where(filled & ~water, np.float32(1), amounts)
     line = find_centreline(filled, ground)
-    wetness, interval = Wetness(water=filled, valid=valid, narrow=None, wide=None), None
+    interval = None
+    wetness = Wetness(water=filled, valid=valid, share=share, narrow=None, wide=None)
     if whole.probability is not None:
         zone, probability = zones[cut] == number, whole.probability[cut]
         interval = area_interval(
@@ -150,7 +169,7 @@ def _measured(
         number=number,
         water=water,
         ground=ground,
-        area=float((water.sum(axis=1) * areas).sum()),
+        area=float((amounts.sum(axis=1, dtype=np.float64) * areas).sum()),
         interval=interval,
         centreline=line,
         stations=_stations(line, wetness, ground, spacing=choice.spacing),
@@ -193,7 +212,7 @@ def _notes(rivers: list[River], whole: WholeRaster) -> tuple[str, ...]:
         notes.append("no coordinate reference system: every measure is in pixels")
     if whole.probability is None:
         notes.append("no probability raster: no intervals")
-    water = float((whole.water.sum(axis=1) * whole.ground.row_areas).sum())
+    water = float((whole.amounts.sum(axis=1, dtype=np.float64) * whole.ground.row_areas).sum())
     rest = water - sum(river.area for river in rivers)
     if rest > whole.ground.pixel**2 / 2:
         square = "px" if whole.ground.mode == "pixels" else "m²"

@@ -86,6 +86,8 @@ def _read_items(source: str) -> "list[tuple[pystac.Item, str]]":
         raise MissingPathError(
             f"item must exist, got {error.filename or error} (linked from {source}). Check its links."
         ) from error
+    except RecursionError as error:
+        raise _no_stac(source, "links that lead back to where they began") from error
     except (
         pystac.STACError,
         pystac.STACTypeError,
@@ -117,7 +119,7 @@ def _raster_of(item: "pystac.Item", base: str, asset: str | None) -> StacRaster:
     for name in ("start_datetime", "end_datetime"):
         if item.properties.get(name):
             times[name] = str(item.properties[name])
-    name = re.sub(r"[^\w.-]+", "_", item.id)
+    name = re.sub(r"^[.]+|[^\w.-]+", "_", item.id)  # a file with a dot before it is hidden
     return StacRaster(raster=href, name=name, item=base, times=times)
 
 

@@ -19,6 +19,7 @@ from autosam.maps.model_grid import metres_per_pixel
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA
 from autosam.maps.rasters import is_remote, ungeoreferenced
 from autosam.maps.stac import StacRaster, import_pystac, utc
+from autosam.maps.vector_files import lies_on_earth
 from autosam.maps.vectors import are_polygons_of
 from autosam.types import Georeference
 
@@ -244,6 +245,8 @@ def _footprint(
     crs: pyproj.CRS, transform: Sequence[float], size: tuple[int, int]
 ) -> dict[str, Any] | None:
     """The raster's outline in degrees, anticlockwise where north is up; None where it has no place."""
+    if not lies_on_earth(crs):
+        return None
     height, width = size
     along = np.linspace(0, 1, _OUTLINE_POINTS)[:-1]
     columns = np.concatenate([0 * along, along, 0 * along + 1, 1 - along]) * width

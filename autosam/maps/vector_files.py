@@ -14,7 +14,9 @@ from typing import Any
 import geopandas
 import pandas
 import pyogrio
+import pyproj
 from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj.exceptions import ProjError
 
 from autosam.errors import DataError, OutputError, did_you_mean
 from autosam.files import PathLike, replacing
@@ -28,6 +30,8 @@ VECTOR_FORMATS: Mapping[str, str] = {
     ".fgb": "FlatGeobuf",
 }
 """Suffix -> GDAL's name of the format."""
+_NO_DATE = "2000-01-01T00:00:00Z"
+"""In the place of today's in a GeoPackage: equal polygons are equal files."""
 _DECIMALS = 9
 """Of degrees in GeoJSON: a tenth of a millimetre, since seven would fold outlines of drone pictures."""
 
@@ -45,6 +49,35 @@ def vector_format(path: PathLike) -> str:
             f"{did_you_mean(suffix, VECTOR_FORMATS)}"
         )
     return VECTOR_FORMATS[suffix]
+
+
+def check_replaceable(path: PathLike, *, column: str) -> None:
+    """Refuse to write over a vector file that is not of our making.
+
+    Args:
+        path: Where one is to be written.
+        column: That ours have.
+
+    Raises:
+        OutputError: A file is there without that column, or with more than one layer.
+    """
+    if Path(path).exists() and not _has_column(path, column):
+        raise OutputError(
+            f"output must be new or autosam's own, got {path}, which holds something else that would be "
+            "lost. Choose another name, or move it away."
+        )
+
+
+def _has_column(path: PathLike, column: str) -> bool:
+    """Whether it is the only layer's."""
+    try:
+        if vector_format(path) == "Parquet":
+            return column in pandas.read_parquet(path, columns=[column])
+        if len(pyogrio.list_layers(path)) != 1:
+            return False
+        return column in pyogrio.read_info(path)["fields"]
+    except (OSError, ValueError, RuntimeError, LookupError):
+        return False  # damaged, or of another kind
 
 
 @contextlib.contextmanager
@@ -116,7 +149,11 @@ def _write(frame: Frame, beside: Path, *, form: str, layer: str, final: Path) ->
         with warnings.catch_warnings():
             # "'crs' was not provided": said by the recipe, in the user's words.
             warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
-            pyogrio.write_dataframe(frame, beside, driver=form, **options)
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _NO_DATE})
+            try:
+                pyogrio.write_dataframe(frame, beside, driver=form, **options)
+            finally:
+                pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
         if form == "GeoJSON":
             _check_geojson(beside, final)
     except (DataSourceError, DataLayerError) as error:
@@ -164,9 +201,27 @@ def _geometry_type(frame: Frame) -> str:
 
 
 def _in_degrees(frame: Frame, final: Path) -> Frame:
-    if frame.crs is None:
+    if not lies_on_earth(frame.crs):
+        got = (
+            "without a coordinate reference system" if frame.crs is None else f"in {frame.crs.name}"
+        )
         raise DataError(
-            f"GeoJSON must be in EPSG:4326, got geometry without a coordinate reference system "
-            f"({final}). Write .gpkg, or georeference the raster first."
+            f"GeoJSON must be in EPSG:4326, got geometry {got} ({final}), which does not say where on the "
+            "earth it is. Write .gpkg, or georeference the raster first."
         )
     return frame.to_crs(4326)
+
+
+def lies_on_earth(crs: Any) -> bool:
+    """Whether coordinates have a place on the earth: not without a system, nor in a site's own grid.
+
+    Args:
+        crs: Anything that pyproj understands, or None.
+    """
+    if not crs:
+        return False
+    try:
+        known = pyproj.CRS.from_user_input(crs.to_wkt() if hasattr(crs, "to_wkt") else crs)
+    except ProjError:
+        return False
+    return bool(known.is_geographic or known.is_projected)

@@ -20,7 +20,7 @@ from autosam.maps.polygons import Dissolver, Geometry, Patch
 from autosam.maps.vector_files import Frame, vector_format, writing_vectors
 
 LAYER = "water"
-_MASK_ID = "mask_id"
+MASK_ID = "mask_id"
 _TOGETHER = 20_000
 """Polygons that are simplified and written together."""
 
@@ -129,14 +129,14 @@ def are_polygons_of(path: PathLike, mask: PathLike) -> bool:
     """Whether a file holds polygons that say they were made of this very mask; none say so of a dry one."""
     try:
         if vector_format(path) == "Parquet":
-            found = pandas.read_parquet(path, columns=[_MASK_ID])
+            found = pandas.read_parquet(path, columns=[MASK_ID])
         else:
             found = pyogrio.read_dataframe(
-                path, columns=[_MASK_ID], read_geometry=False, max_features=1
+                path, columns=[MASK_ID], read_geometry=False, max_features=1
             )
         if found.empty:
             return bool(read_json(Path(mask).with_suffix(".json"))["pixels"]["water"] == 0)
-        return bool(found[_MASK_ID].iloc[0] == mask_id(mask))
+        return bool(found[MASK_ID].iloc[0] == mask_id(mask))
     except (AutoSamError, OSError, ValueError, RuntimeError, LookupError, TypeError):
         return False  # none, damaged, or somebody else's
 
@@ -200,9 +200,9 @@ def _frame(
         "length_m": [_longer_side(outline) for outline in plane],
         "model": [choice.model or raster.model] * len(patches),
         "unit": [ground.unit] * len(patches),
-        _MASK_ID: [name] * len(patches),
+        MASK_ID: [name] * len(patches),
     }
-    types = {key: str if key in ("model", "unit", _MASK_ID) else float for key in rows}
+    types = {key: str if key in ("model", "unit", MASK_ID) else float for key in rows}
     world = shapely.transform(outlines, ground.to_world)
     return geopandas.GeoDataFrame(rows, geometry=world, crs=ground.crs).astype(types)
 

@@ -57,7 +57,7 @@ class Stations:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Wetness:
-    """What a cross-section is laid over; all arrays (height, width) bool."""
+    """What a cross-section is laid over; all arrays (height, width), and bool but for `share`."""
 
     water: np.ndarray
     """Of this river alone, without islands that are noise."""
@@ -67,6 +67,9 @@ class Wetness:
     """Its water that is almost certain; None without a probability."""
     wide: np.ndarray | None
     """Its water that is at all likely."""
+    share: np.ndarray | None = None
+    """How much of each pixel is its water, 0..1, where pixels are blocks of others; None where all or nothing
+    is."""
 
 
 def measure_stations(
@@ -172,9 +175,13 @@ def _section(
         name: None if area is None else (sampled(area) & own).sum(axis=1) * step
         for name, area in (("narrow", wetness.narrow), ("wide", wetness.wide))
     }
+    width, main = wet.sum(axis=1), _channel_at_line(wet, offsets).sum(axis=1)
+    if wetness.share is not None:  # a block at the bank is water in part
+        exact = (sampled(wetness.share) * own).sum(axis=1)
+        width, main = exact, main * exact / np.maximum(width, 1)
     return {
-        "width": wet.sum(axis=1) * step,
-        "main_width": _channel_at_line(wet, offsets).sum(axis=1) * step,
+        "width": width * step,
+        "main_width": main * step,
         "channels": _runs(wet),
         "is_open": (wet[:, :-1] & ~seen[:, 1:]).any(axis=1)
         | (wet[:, 1:] & ~seen[:, :-1]).any(axis=1),
@@ -187,14 +194,14 @@ def _section(
 def _sampler(
     grid: np.ndarray, ground: Ground, size: tuple[int, ...]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Takes a (height, width) bool picture to a (stations, samples) one; outside is False."""
+    """Takes a (height, width) picture to a (stations, samples) one; outside is False, or 0."""
     height, width = size
     columns, rows = np.floor(ground.to_pixels(grid.reshape(-1, 2))).astype(int).T
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     index = rows.clip(0, height - 1), columns.clip(0, width - 1)
 
     def sampled(area: np.ndarray) -> np.ndarray:
-        taken: np.ndarray = (area[index] & inside).reshape(grid.shape[:2])
+        taken: np.ndarray = (area[index] * inside).reshape(grid.shape[:2])
         return taken
 
     return sampled

@@ -29,6 +29,13 @@ class MapProducts:
     stac: bool = False
     sheet: Path | None = None
 
+    def files_beside(self, mask: Path) -> list[Path]:
+        """All that will be written beside a mask, but for what every mask has."""
+        files = [mask.with_suffix(f".{vector}") for vector in self.vectors]
+        views = ((preview_of(mask), self.preview), (_page_of(mask), self.html))
+        wanted = (*views, (item_file(mask), self.stac))
+        return files + [file for file, is_wanted in wanted if is_wanted]
+
 
 def make_products(
     outcomes: Sequence[MapOutcome],
@@ -76,7 +83,7 @@ def _make(outcome: MapOutcome, products: MapProducts, overwrite: bool, say: Say)
     every = [mask.with_suffix(f".{vector}") for vector in products.vectors]
     for polygons in every:
         if overwrite or not are_polygons_of(polygons, mask):
-            vectorise(mask, polygons, say=say)
+            vectorise(mask, polygons, overwrite=overwrite, say=say)
     if products.preview:
         save_raster_preview(mask, say=say)
     if products.html:

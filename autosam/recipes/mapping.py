@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from autosam.errors import AutoSamError, ConfigError, one_line
+from autosam.errors import AutoSamError, ConfigError, OutputError, one_line
 from autosam.files import PathLike
 from autosam.inference.engines import (
     check_engine,
@@ -14,22 +14,28 @@ from autosam.inference.engines import (
     speaks_for_all,
 )
 from autosam.inference.map_orders import MapOrder
-from autosam.inference.planned_rasters import MappedRaster
+from autosam.inference.planned_rasters import MappedRaster, outputs_of
 from autosam.inference.raster_plan import RasterPlan, plan_raster
 from autosam.inference.segmenter import AutoSam
 from autosam.inference.strip_workers import ModelSource
 from autosam.inference.tile_models import TileModel
 from autosam.inference.tiles import as_tile_model, mask_raster
+from autosam.maps.journal import unfinished
 from autosam.maps.rasters import open_raster
 from autosam.maps.settings import MapSettings
 from autosam.maps.stac import StacRaster
 from autosam.maps.stac_items import StacMask, write_stac
+from autosam.maps.vector_files import lies_on_earth
 from autosam.recipes.raster_sources import RasterPair, pair_rasters
 from autosam.wording import counted
 
 _NO_CRS = (
     "raster must have a coordinate system for polygons in GeoJSON, which is in degrees, got one without "
-    "({}). Write .gpkg, or georeference it first."
+    "a place on the earth ({}). Write .gpkg, or georeference it first."
+)
+_OTHERS = (
+    "output must be new or autosam's own, got {}, beside which no mask lies: it is something else and would "
+    "be lost. Choose another folder with -o, or --overwrite."
 )
 _NO_NAME = (
     "runtime must be for a model that is named, got {!r} for an object. "
@@ -108,6 +114,7 @@ def map_rasters(
     device: str | None = None,
     runtime: str | None = None,
     token: str | None = None,
+    companions: Callable[[Path], Sequence[Path]] = lambda mask: (),
     say: Callable[[str], None] = print,
 ) -> list[MapOutcome]:
     """Mask rasters into a folder; one that fails is reported and the others go on.
@@ -117,7 +124,7 @@ def map_rasters(
         source: Rasters, addresses, folders, glob patterns, and STAC items, collections or catalogs.
         output: Folder for ``<name>.tif``, made if it is not there.
         settings: How.
-        overwrite: Mask again what is finished.
+        overwrite: Mask again what is finished, and write over files that are not autosam's.
         dry_run: Say what it would cost; the model is timed on one tile, and nothing is written.
         asset: Key of the asset of STAC items that is masked.
         with_crs: Whether a raster without a coordinate system fails, before anything is masked.
@@ -127,6 +134,7 @@ def map_rasters(
         device: As for `AutoSam`.
         runtime: As for `AutoSam.from_pretrained`, for a model that is named; masks say which it was.
         token: For a private model.
+        companions: What else will be written for a mask; it must not be somebody else's.
         say: Told what became of each raster, as soon as it is known.
 
     Returns:
@@ -153,6 +161,10 @@ def map_rasters(
     for pair in pairs if with_crs else []:
         if not _may_have_crs(pair.source):
             told.add(pair, _outcome(pair, ConfigError(_NO_CRS.format(pair.source))))
+    for pair in [] if overwrite else pairs:
+        others = _files_of_others(pair.mask, companions(pair.mask))
+        if others and pair.source not in told.outcomes:
+            told.add(pair, _outcome(pair, OutputError(_OTHERS.format(others[0]))))
     left = [pair for pair in pairs if pair.source not in told.outcomes]
     settings = settings or MapSettings()
     elsewhere = not dry_run and needs_processes(engine, named, workers)
@@ -189,12 +201,19 @@ class _Told:
 
 
 def _may_have_crs(source: str) -> bool:
-    """False for a raster that says it has none; one that cannot be opened is told of when it is masked."""
+    """False where it has none, or a site's own grid; what cannot be opened is told of when it is masked."""
     try:
         with open_raster(source) as raster:
-            return raster.georeference is not None and raster.georeference.crs is not None
+            return raster.georeference is not None and lies_on_earth(raster.georeference.crs)
     except AutoSamError:
         return True
+
+
+def _files_of_others(mask: Path, companions: Sequence[Path]) -> list[Path]:
+    """Files that lie where a mask's companions belong, though no mask of ours was ever there."""
+    if mask.exists() or unfinished(mask).exists():
+        return []
+    return [file for file in (*outputs_of(mask), *companions) if file.exists()]
 
 
 def _planned(model: TileModel, pair: RasterPair, settings: MapSettings | None) -> MapOutcome:

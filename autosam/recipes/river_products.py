@@ -9,19 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autosam.errors import ConfigError, OutputError
-from autosam.files import PathLike, write_json
+from autosam.errors import AutoSamError, ConfigError, OutputError
+from autosam.files import PathLike, read_json, write_json
 from autosam.inference.planned_rasters import outputs_of
 from autosam.maps.banks import BankChoice, write_banks
-from autosam.maps.change import ChangeChoice, write_change
+from autosam.maps.change import CHANGE, ChangeChoice, write_change
 from autosam.maps.finished_rasters import FinishedRaster, find_raster
 from autosam.maps.river import RiverChoice, RiverMeasures, measure_rivers
 from autosam.maps.river_layers import write_river_layers
 from autosam.maps.river_report import save_report
 from autosam.maps.river_tables import reach_rows, river_row, write_tables
 from autosam.maps.styles import Styled, write_style
-from autosam.maps.vector_files import vector_format
-from autosam.maps.vectors import VectorChoice, write_polygons
+from autosam.maps.vector_files import check_replaceable, vector_format
+from autosam.maps.vectors import MASK_ID, VectorChoice, write_polygons
 from autosam.recipes.map_pages import masked_picture
 from autosam.wording import counted
 
@@ -35,6 +35,7 @@ def vectorise(
     probability: PathLike | None = None,
     choice: VectorChoice | None = None,
     style: bool = False,
+    overwrite: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
     """Write a mask's water as polygons.
@@ -46,12 +47,18 @@ def vectorise(
             with the mask, if any.
         choice: Minimum area, simplification and so on.
         style: Also write QGIS styles beside the rasters.
+        overwrite: Also over a file that is not autosam's.
         say: Takes lines for the user.
 
     Returns:
         ``polygons``, ``area_m2``, ``unit``, ``output``.
+
+    Raises:
+        OutputError: The suffix is none of these, the file is somebody else's, or cannot be written.
     """
     vector_format(output)  # before anything is read
+    if not overwrite:
+        check_replaceable(output, column=MASK_ID)
     raster = find_raster(mask, _probability_of(mask, probability))
     count = write_polygons(raster, output, choice=choice)
     if style:
@@ -105,6 +112,7 @@ def measure_river(
             f"output must be another folder than that of the mask, whose report {stem}.json would be "
             f"replaced, got {folder}. Choose another with -o."
         )
+    _check_folder(folder, stem)
     raster = find_raster(mask, _probability_of(mask, probability))
     measures = measure_rivers(raster, choice=choice)
     files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
@@ -123,6 +131,32 @@ def measure_river(
     for line in _river_sentences(measures):
         say(line)
     return numbers
+
+
+def _check_folder(folder: Path, stem: str) -> None:
+    """Refuse to write over files that no `autosam river` made: its JSON says that the others are its own."""
+    numbers = folder / f"{stem}.json"
+    try:
+        ours = {"rivers", "reaches", "decimation"} <= read_json(numbers).keys()
+    except (OSError, AutoSamError, AttributeError):
+        ours = False
+    suffixes = (
+        ".gpkg",
+        ".json",
+        "-banks.gpkg",
+        "-report.png",
+        "-rivers.csv",
+        "-reaches.csv",
+        "-stations.csv",
+    )
+    there = [
+        folder / f"{stem}{suffix}" for suffix in suffixes if (folder / f"{stem}{suffix}").exists()
+    ]
+    if there and not ours:
+        raise OutputError(
+            f"output must be a folder in which nothing of that name lies, or of an earlier `autosam river`, "
+            f"got {there[0]}, which is something else and would be lost. Choose another folder with -o."
+        )
 
 
 def compare_dates(
@@ -146,6 +180,7 @@ def compare_dates(
         `ChangeMeasures` as JSON values, and ``output``.
     """
     vector_format(output)
+    check_replaceable(output, column=CHANGE)
     if Path(first).resolve() == Path(second).resolve():
         raise ConfigError(f"dates must be two files, got {first} twice. Name the later one second.")
     rasters = find_raster(first), find_raster(second)

@@ -149,6 +149,21 @@ def test_what_cannot_be_told_is_one_clear_error(folder, content, asset, word):
     assert "\n" not in str(caught.value)
 
 
+def test_a_catalog_that_leads_back_to_itself_is_one_clear_error(folder):
+    link = {"rel": "child", "href": "catalog.json", "type": "application/json"}
+    catalog = {
+        "type": "Catalog", "id": "round", "description": "", "stac_version": "1.0.0", "links": [link],
+    }  # fmt: skip
+    path = write(folder / "catalog.json", catalog)
+    with pytest.raises(DataError, match="got links that lead back to where they began"):
+        stac_rasters(str(path))
+
+
+def test_no_mask_is_hidden_by_the_name_of_its_item(folder):
+    path = write(folder / "item.json", item("../../evil"))
+    assert [one.name for one in stac_rasters(str(path))] == ["__.._evil"]
+
+
 def test_files_that_are_not_there_are_told(folder):
     with pytest.raises(MissingPathError, match=r"none\.json"):
         stac_rasters(str(folder / "none.json"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from raster_scenes import DarkIsWater, river, write_raster
 
+from autosam.errors import DataError
 from autosam.maps.settings import MapSettings
 from autosam.maps.vectors import are_polygons_of
 from autosam.recipes.map_products import MapProducts, make_products
@@ -114,6 +115,39 @@ def test_a_raster_off_the_earth_fails_alone_after_its_mask(ortho, tmp_path):
     assert [row["status"] for row in told] == ["written", "written"]
     assert "must lie on the earth" in told[0]["error"]
     assert told[1]["error"] is None
+
+
+def test_files_of_others_are_not_written_over_by_what_lies_beside_a_mask(ortho, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    wanted = {"vectors": ["gpkg", "geojson"], "preview": True, "html": True}
+    names = ["a.gpkg", "a.geojson", "a.html", "a.preview.jpg", "a.json", "a.probability.tif"]
+    companions = MapProducts(**wanted).files_beside
+    for name in names:
+        (out / name).write_text("mine")
+        (outcome,) = map_rasters(
+            DarkIsWater(), [str(ortho)], out, companions=companions, say=lambda _: None
+        )
+        assert outcome.status == "failed"
+        assert f"{name}, beside which no mask lies" in outcome.error
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    (out / "a.gpkg").write_text("mine")
+    (outcome,) = map_rasters(
+        DarkIsWater(), [str(ortho)], out, companions=companions, overwrite=True, say=lambda _: None
+    )
+    assert outcome.status == "written"
+
+
+def test_a_raster_in_a_grid_of_its_own_gets_what_needs_no_place(ortho, tmp_path):
+    local = 'LOCAL_CS["arbitrary",UNIT["metre",1]]'
+    write_raster(ortho.with_name("0.tif"), river(100, 150)[0], crs=local)
+    outcomes, _ = mapped(ortho.parent, tmp_path / "out", vectors=["gpkg"], html=True, stac=True)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"0.gpkg", "0.html", "0.stac.json", "a.gpkg", "stac-collection.json"} <= names
+    with pytest.raises(DataError, match="does not say where on the earth it is"):
+        vectorise(tmp_path / "out" / "0.tif", tmp_path / "0.geojson", say=lambda _: None)
 
 
 def test_holes_without_data_are_no_water(tmp_path):

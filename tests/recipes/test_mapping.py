@@ -271,12 +271,15 @@ def test_a_run_on_the_disk_maps_a_folder(orthos, tmp_path, tiny_sam_folder):
 
 def test_a_raster_without_crs_is_refused_before_it_is_masked_where_polygons_need_one(tmp_path):
     write_raster(tmp_path / "in" / "a.tif", river(100, 150)[0])
+    local = 'LOCAL_CS["arbitrary",UNIT["metre",1]]'
     write_raster(tmp_path / "in" / "b.tif", river(100, 150)[0], crs=None)
+    write_raster(tmp_path / "in" / "bb.tif", river(100, 150)[0], crs=local)
     (tmp_path / "in" / "c.tif").write_bytes(b"no raster")
     outcomes, said = run(DarkIsWater(), [str(tmp_path / "in")], tmp_path / "out", with_crs=True)
-    assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed"]
-    assert "must have a coordinate system for polygons in GeoJSON" in said[0]
-    assert "must be whole" in said[2]
+    assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed", "failed"]
+    for line in said[:2]:
+        assert "must have a coordinate system for polygons in GeoJSON" in line
+    assert "must be whole" in said[3]
     assert not (tmp_path / "out" / "b.tif").exists()
     assert exit_code(outcomes) == 1
 

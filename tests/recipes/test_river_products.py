@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 
 import geopandas
 import numpy as np
@@ -204,3 +205,48 @@ def test_products_are_the_same_bytes_every_time(pair, tmp_path):
     for name in ("ortho-stations.csv", "ortho-rivers.csv", "ortho-reaches.csv", "ortho.json"):
         one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
         assert one == two, name
+
+
+def test_polygons_are_not_written_over_what_others_have_drawn(pair, tmp_path):
+    output = tmp_path / "mine.gpkg"
+    vectorise(pair[0], output, say=quiet)
+    vectorise(pair[0], output, say=quiet)  # its own
+    hand = geopandas.read_file(output)
+    hand.to_file(output, layer="by hand")
+    with pytest.raises(OutputError, match=r"new or autosam's own, got .*mine\.gpkg"):
+        vectorise(pair[0], output, say=quiet)
+    with pytest.raises(OutputError, match=r"new or autosam's own"):
+        compare_dates(
+            pair[0], write_raster(tmp_path / "b.tif", straight_river()), output, say=quiet
+        )
+    assert len(geopandas.read_file(output, layer="by hand")) == len(hand)
+    for suffix in ("geojson", "parquet", "fgb"):
+        (tmp_path / f"mine.{suffix}").write_text("mine")
+        with pytest.raises(OutputError, match=r"new or autosam's own"):
+            vectorise(pair[0], tmp_path / f"mine.{suffix}", say=quiet)
+
+
+@pytest.mark.parametrize(
+    "name", ["ortho.gpkg", "ortho.json", "ortho-rivers.csv", "ortho-report.png"]
+)
+def test_measures_are_not_written_over_files_of_others(pair, tmp_path, name):
+    folder = tmp_path / "river"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"got .*{name}, which is something else"):
+        measure_river(pair[0], folder, say=quiet)
+    assert files(folder) == [name]
+
+
+def test_measures_take_the_place_of_their_own(pair, tmp_path):
+    for _ in range(2):
+        measure_river(pair[0], tmp_path / "river", report=False, say=quiet)
+
+
+def test_equal_polygons_are_equal_files(pair, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        vectorise(pair[0], tmp_path / name / "w.gpkg", say=quiet)
+        time.sleep(1.1 if name == "one" else 0)  # a GeoPackage knows seconds
+    one, two = (tmp_path / name / "w.gpkg" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
