@@ -8,6 +8,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import rasterio
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -17,9 +18,8 @@ from autosam.app.refusals import RefusedError
 from autosam.app.sessions import Session
 from autosam.app.uploads import Picture
 from autosam.files import replacing
-from autosam.maps.finished_rasters import find_raster, read_strips
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA, STRIP_BLOCK, write_cog, write_strip
-from autosam.maps.rasters import open_raster
+from autosam.maps.rasters import open_raster, ungeoreferenced
 from autosam.recipes.river_products import vectorise
 
 Kind = Literal["mask.png", "mask.tif", "water.gpkg"]
@@ -159,18 +159,16 @@ def lowest_level(threshold: float) -> int:
 
 def _write_png(file: Path, raster: Path, made_by: str) -> None:
     """255 water, 0 land, transparent where there is no data."""
-    found = find_raster(raster)
-    height, width = found.ground.size
-    if height * width > LARGEST_DRAWN:
-        raise RefusedError(
-            f"PNG must have at most {LARGEST_DRAWN // 1_000_000} million pixels, got {width} x {height}. "
-            "Take the GeoTIFF.",
-            status=413,
-        )
-    strips = list(read_strips(found))
-    water = np.concatenate([strip.water for strip in strips])
-    valid = np.concatenate([strip.valid for strip in strips])
-    image = Image.fromarray(water.astype(np.uint8) * 255)
+    with ungeoreferenced(), rasterio.open(raster) as mask:  # wherever it lies, a PNG lies nowhere
+        if mask.height * mask.width > LARGEST_DRAWN:
+            raise RefusedError(
+                f"PNG must have at most {LARGEST_DRAWN // 1_000_000} million pixels, got {mask.width} x "
+                f"{mask.height}. Take the GeoTIFF.",
+                status=413,
+            )
+        values = mask.read(1)
+    valid = values != MASK_NODATA
+    image = Image.fromarray((values == 1).astype(np.uint8) * 255)
     if not valid.all():
         image = Image.merge("LA", (image, Image.fromarray(valid.astype(np.uint8) * 255)))
     words = PngInfo()

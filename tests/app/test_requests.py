@@ -220,6 +220,17 @@ def test_pixels_without_data_are_marked_and_stay_so_in_every_download(client, tm
         assert np.array_equal(mask.read(1) == 255, gap)
 
 
+def test_a_png_is_given_of_a_raster_whose_place_is_wrong(client, tmp_path):
+    content = ortho_bytes(
+        tmp_path, river(60, 80)[0], crs="EPSG:4326"
+    )  # its numbers are metres of UTM
+    files = f"/api/pictures/{upload(client, content, 'a.tif').json()['id']}/files"
+    assert client.get(f"{files}/mask.png").status_code == 200
+    answer = client.get(f"{files}/water.gpkg")
+    assert answer.status_code == 400
+    assert "must lie on the earth" in answer.text
+
+
 def test_downloads_hold_what_is_on_the_screen_at_its_threshold(client, tmp_path):
     image = river(60, 80)[0]
     state = upload(client, ortho_bytes(tmp_path, image), "wet.tif").json()
