@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyproj
 import rasterio
+import shapely
+from shapely import affinity
+from shapely.geometry import shape
+from shapely.geometry.polygon import orient
 
 from autosam.files import read_json, write_json
 from autosam.maps.model_grid import metres_per_pixel
@@ -34,6 +38,7 @@ _VECTORS = {
     ".parquet": "application/vnd.apache.parquet",
     ".fgb": "application/vnd.flatgeobuf",
 }
+_WORLD = shapely.box(-180, -90, 180, 90)
 _OUTLINE_POINTS = 9
 """Along each side of a raster, so that a side that is bent in degrees keeps its place."""
 
@@ -256,10 +261,33 @@ def _footprint(
     x, y = to_degrees.transform(a * columns + b * rows + c, d * columns + e * rows + f)
     if not (np.isfinite(x).all() and np.isfinite(y).all() and np.abs(y).max() <= 90):
         return None
-    ring = [[round(float(one), 9), round(float(other), 9)] for one, other in zip(x, y, strict=True)]
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    outline = np.column_stack([np.unwrap(x, period=360), y])
+    if outline[:, 0].min() >= -180 and outline[:, 0].max() <= 180:
+        ring = outline.round(9).tolist()
+        return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    return _cut_at_antimeridian(shapely.Polygon(outline))
+
+
+def _cut_at_antimeridian(outline: shapely.Polygon) -> dict[str, Any]:
+    """As RFC 7946 asks, section 3.1.9: pieces within -180 and 180 degrees of longitude."""
+    turned = (affinity.translate(outline, turn) for turn in (-360, 0, 360))
+    pieces = [
+        piece for piece in (shapely.intersection(one, _WORLD) for one in turned) if piece.area
+    ]
+    rings = [
+        shapely.get_coordinates(orient(piece).exterior).round(9).tolist()
+        for one in pieces
+        for piece in shapely.get_parts(one)
+    ]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
 
 
 def _bounds(geometry: Mapping[str, Any]) -> list[float]:
-    ring = np.array(geometry["coordinates"][0])
-    return [*ring.min(axis=0).tolist(), *ring.max(axis=0).tolist()]
+    """West, south, east, north; west is the larger where the antimeridian lies between."""
+    boxes = [shapely.bounds(piece) for piece in shapely.get_parts(shape(geometry))]
+    west, south, east, north = np.array(boxes).T
+    if len(boxes) == 1:
+        return [float(one) for one in boxes[0]]
+    return [float(west.max()), float(south.min()), float(east.min()), float(north.max())]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+from affine import Affine
 from raster_scenes import HALF_METRE, DarkIsWater, river, write_raster
+from shapely.geometry import shape
 
 from autosam.errors import DataError, MissingPackageError, MissingPathError
 from autosam.maps.finished_rasters import find_raster
@@ -257,6 +259,27 @@ def test_a_collection_keeps_the_masks_of_an_earlier_run_while_they_are_there(fol
     (output / "a.tif").unlink()
     written = write_items(masked(folder / "pixels" / "b.tif", output))
     assert [one.id for one in pystac.Collection.from_file(str(written)).get_items()] == ["b"]
+
+
+def test_a_raster_across_the_antimeridian_is_cut_there(tmp_path):
+    """A thousandth of a degree on either side, in degrees and in metres of a UTM zone."""
+    degrees = Affine.translation(179.999, 60.001) * Affine.scale(2e-5, -2e-5)
+    metres = Affine.translation(332_000, 6_654_000) * Affine.scale(12, -12)
+    for name, crs, transform in (("a", "EPSG:4326", degrees), ("b", "EPSG:32601", metres)):
+        write_raster(
+            tmp_path / "in" / f"{name}.tif", river(100, 100)[0], crs=crs, transform=transform
+        )
+    write_items(masked(tmp_path / "in", tmp_path / "out"))
+    for name in ("a", "b"):
+        item = json.loads((tmp_path / "out" / f"{name}.stac.json").read_text())
+        west, _, east, _ = item["bbox"]
+        assert 179 < west < 180
+        assert -180 < east < -179
+        whole = shape(item["geometry"])
+        assert whole.geom_type == "MultiPolygon"
+        assert all(abs(x) <= 180 for piece in whole.geoms for x, _ in piece.exterior.coords)
+        assert all(piece.exterior.is_ccw for piece in whole.geoms)
+        assert sorted(round(x) for x, *_ in (piece.bounds for piece in whole.geoms)) == [-180, 180]
 
 
 def test_a_raster_that_lies_nowhere_has_an_item_without_a_place(tmp_path):
