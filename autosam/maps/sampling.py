@@ -3,6 +3,7 @@
 import numpy as np
 
 from autosam.data.images import STRETCH_PERCENTILES
+from autosam.errors import ConfigError
 from autosam.maps.rasters import Raster
 from autosam.maps.value_range import ValueRange, range_of_sample
 
@@ -25,13 +26,27 @@ def choose_value_range(raster: Raster, wanted: tuple[float, float] | None) -> Va
         ConfigError: What is wanted is no range.
     """
     if wanted is not None:
-        return ValueRange(low=wanted[0], high=wanted[1], source="as asked")
+        asked = ValueRange(low=wanted[0], high=wanted[1], source="as asked")
+        _check_overlap(asked, raster)
+        return asked
     if raster.dtype == "uint8":
         return ValueRange()
     values, source = _sample(raster)
     return range_of_sample(
         values, percentiles=STRETCH_PERCENTILES, label=raster.label, source=source
     )
+
+
+def _check_overlap(asked: ValueRange, raster: Raster) -> None:
+    """Refuse a range beyond all that a raster's type holds: every pixel would be black, or white."""
+    if np.dtype(raster.dtype).kind not in "iu":
+        return
+    least, most = np.iinfo(raster.dtype).min, np.iinfo(raster.dtype).max
+    if asked.low >= most or asked.high <= least:
+        raise ConfigError(
+            f"value range must lie among {least} to {most}, which {raster.dtype} holds, got {asked.low:g} to "
+            f"{asked.high:g} ({raster.label}). Give what is black, then what is white."
+        )
 
 
 def decimated_valid(raster: Raster) -> np.ndarray:

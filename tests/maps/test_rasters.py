@@ -162,6 +162,14 @@ def test_the_range_comes_from_overviews_where_there_are_some(tmp_path):
     assert (found.low, found.high) == pytest.approx((40, 1960), abs=5)
 
 
+def test_a_range_that_makes_every_pixel_black_is_refused(tmp_path):
+    with open_raster(write_raster(tmp_path / "a.tif", river(20, 30)[0])) as raster:
+        assert choose_value_range(raster, (10, 300)).high == 300
+        for beyond in ((1000, 2000), (-20, 0)):
+            with pytest.raises(ConfigError, match=r"lie among 0 to 255, which uint8 holds, got"):
+                choose_value_range(raster, beyond)
+
+
 def test_gaps_do_not_count_for_the_range(tmp_path):
     values = np.where(gaps(), 0, 5000).astype(np.uint16)
     values[0, :] = 6000
