@@ -78,6 +78,8 @@ def _cost(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> boo
             color=colour,
         )
     axes.set_xscale("log")
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks(lambda value, _: f"{value:g}")  # not as powers of ten
     axes.set_xlabel(
         "milliseconds a picture, one after the other (grey: another is better and faster)"
     )
