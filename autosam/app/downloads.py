@@ -8,7 +8,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import rasterio
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -18,8 +17,9 @@ from autosam.app.refusals import RefusedError
 from autosam.app.sessions import Session
 from autosam.app.uploads import Picture
 from autosam.files import replacing
+from autosam.maps.finished_rasters import read_pixels
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA, STRIP_BLOCK, write_cog, write_strip
-from autosam.maps.rasters import open_raster, ungeoreferenced
+from autosam.maps.rasters import open_raster
 from autosam.recipes.river_products import vectorise
 
 Kind = Literal["mask.png", "mask.tif", "water.gpkg"]
@@ -77,7 +77,7 @@ def make_download(
             _write_raster(raster, picture, answer, threshold=threshold, made_by=made_by)
         file = raster if kind == "mask.tif" else raster.with_suffix(Path(kind).suffix)
         if kind == "mask.png":
-            _write_png(file, raster, made_by)
+            _write_png(file, raster, made_by, size=picture.size)
         elif kind == "water.gpkg":
             vectorise(raster, file, say=lambda line: None)
     return Download(file=file, name=f"{picture.stem}-{kind}", kind=KINDS[kind])
@@ -157,18 +157,17 @@ def lowest_level(threshold: float) -> int:
     return math.ceil(threshold * LEVELS)
 
 
-def _write_png(file: Path, raster: Path, made_by: str) -> None:
+def _write_png(file: Path, raster: Path, made_by: str, *, size: tuple[int, int]) -> None:
     """255 water, 0 land, transparent where there is no data."""
-    with ungeoreferenced(), rasterio.open(raster) as mask:  # wherever it lies, a PNG lies nowhere
-        if mask.height * mask.width > LARGEST_DRAWN:
-            raise RefusedError(
-                f"PNG must have at most {LARGEST_DRAWN // 1_000_000} million pixels, got {mask.width} x "
-                f"{mask.height}. Take the GeoTIFF.",
-                status=413,
-            )
-        values = mask.read(1)
-    valid = values != MASK_NODATA
-    image = Image.fromarray((values == 1).astype(np.uint8) * 255)
+    height, width = size
+    if height * width > LARGEST_DRAWN:
+        raise RefusedError(
+            f"PNG must have at most {LARGEST_DRAWN // 1_000_000} million pixels, got {width} x {height}. "
+            "Take the GeoTIFF.",
+            status=413,
+        )
+    water, valid = read_pixels(raster)  # wherever it lies: a PNG lies nowhere
+    image = Image.fromarray(water.astype(np.uint8) * 255)
     if not valid.all():
         image = Image.merge("LA", (image, Image.fromarray(valid.astype(np.uint8) * 255)))
     words = PngInfo()

@@ -132,6 +132,18 @@ def read_strips(raster: FinishedRaster, *, rows: int = STRIP_ROWS) -> Iterator[S
             yield Strip(first_row=first, water=water, valid=valid, probability=probability)
 
 
+def read_pixels(mask: PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """All of a mask's water and of its data, both (height, width) bool, wherever it lies.
+
+    Raises:
+        MissingPathError: The file is not there.
+        ImageError: It is no mask, or damaged.
+    """
+    with _opened(Path(mask), "mask") as dataset:
+        whole = Window(0, 0, dataset.width, dataset.height)
+        return _read_mask(dataset, whole, Path(mask))
+
+
 def read_whole(raster: FinishedRaster, *, pixel_budget: int = PIXEL_BUDGET) -> WholeRaster:
     """Read all of it; above the budget, blocks of pixels become one.
 

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from autosam.files import replacing
 from autosam.models.contract import MaskNetwork
 
-_LEFTOVER = re.compile(r"\.(best|last|history|times|curves)\.[0-9a-f]{8}\.\w+")
+_LEFTOVER = re.compile(r"\.(best|last|history|times|curves)\.[0-9a-f]{8}\.\w+|\.tmp\w{6}")
+"""The second kind is safetensors' own, which it renames to what it was told to write."""
 
 
 def write_weights(path: Path, network: MaskNetwork) -> None:

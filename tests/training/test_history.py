@@ -100,7 +100,12 @@ def test_an_unknown_tracker_is_refused(tmp_path):
 
 def test_only_the_leftovers_of_a_killed_run_are_removed(tmp_path):
     kept = ["best.safetensors", ".hidden", ".best.safetensors", ".mine.0123abcd.png"]
-    for name in [*kept, ".best.0123abcd.safetensors", ".history.00000000.csv"]:
+    half = [
+        ".best.0123abcd.safetensors",
+        ".history.00000000.csv",
+        ".tmpeAXV60",
+    ]  # the last is safetensors' own
+    for name in [*kept, *half]:
         (tmp_path / name).write_text("x")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
