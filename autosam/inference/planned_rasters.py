@@ -105,7 +105,7 @@ class PlannedRaster:
 
     def changed(self) -> tuple[str, ...]:
         """What was another for the mask that lies at the output, in words; none where there is no mask."""
-        report = _read_report(self.output)
+        report = read_report(self.output)
         return () if report is None else _changed(report["plan"], self.plan)
 
 
@@ -176,7 +176,7 @@ def _finished(output: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not output.exists():
         return None
-    report = _read_report(output)
+    report = read_report(output)
     if report is None:
         if unfinished(output).is_dir():
             return None  # killed between the mask and its report
@@ -196,7 +196,7 @@ def _finished(output: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
     return report if is_same and wanted and not report["tiles"]["failed"] else None
 
 
-def _read_report(output: Path) -> dict[str, Any] | None:
+def read_report(output: Path) -> dict[str, Any] | None:
     """What lies beside a mask; None where that is no report of ours."""
     _, beside = outputs_of(output)
     try:

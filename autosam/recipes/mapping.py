@@ -14,7 +14,7 @@ from autosam.inference.engines import (
     speaks_for_all,
 )
 from autosam.inference.map_orders import MapOrder
-from autosam.inference.planned_rasters import MappedRaster, outputs_of
+from autosam.inference.planned_rasters import MappedRaster, outputs_of, read_report
 from autosam.inference.raster_plan import RasterPlan, plan_raster
 from autosam.inference.segmenter import AutoSam
 from autosam.inference.strip_workers import ModelSource
@@ -211,7 +211,7 @@ def _may_have_crs(source: str) -> bool:
 
 def _files_of_others(mask: Path, companions: Sequence[Path]) -> list[Path]:
     """Files that lie where a mask's companions belong, though no mask of ours was ever there."""
-    if mask.exists() or unfinished(mask).exists():
+    if mask.exists() or unfinished(mask).exists() or read_report(mask) is not None:
         return []
     return [file for file in (*outputs_of(mask), *companions) if file.exists()]
 

@@ -137,6 +137,11 @@ def test_files_of_others_are_not_written_over_by_what_lies_beside_a_mask(ortho, 
         DarkIsWater(), [str(ortho)], out, companions=companions, overwrite=True, say=lambda _: None
     )
     assert outcome.status == "written"
+    (out / "a.tif").unlink()  # by somebody who wants it anew
+    (outcome,) = map_rasters(
+        DarkIsWater(), [str(ortho)], out, companions=companions, say=lambda _: None
+    )
+    assert outcome.status == "written"
 
 
 def test_a_raster_in_a_grid_of_its_own_gets_what_needs_no_place(ortho, tmp_path):
