@@ -161,21 +161,20 @@ def mask_files(
     for path, mask in plan_masks(source, output):
         shown = dict(zip(extras(mask), (probability, preview), strict=True))
         plan.append((path, mask, [file for file, is_wanted in shown.items() if is_wanted]))
+    made_by = None if model is None else _maker_of(model, band_folders, dihedral=dihedral)
     if not overwrite:
-        files = [file for _, mask, wanted in plan for file in (mask, *wanted)]
-        check_maker(
-            files, None if model is None else _maker_of(model, band_folders, dihedral=dihedral)
-        )
+        check_maker([file for _, mask, wanted in plan for file in (mask, *wanted)], made_by)
     for path, mask, wanted in plan:
         bands = _bands_beside(path, model, band_folders)
         if not overwrite and is_finished(path, mask, wanted, bands=bands):
             result = MaskedFile(source=str(path), mask=str(mask), status="finished before")
-        elif model is None:
+        elif model is None or made_by is None:
             result = MaskedFile(source=str(path), mask=str(mask), status="would be written")
         else:
             result = _mask_one(
-                model, path, mask, wanted=wanted, dihedral=dihedral, band_folders=band_folders
-            )
+                model, path, mask, wanted=wanted, dihedral=dihedral, band_folders=band_folders,
+                made_by=made_by,
+            )  # fmt: skip
         results.append(result)
         if on_each is not None:
             on_each(result)
@@ -214,15 +213,14 @@ def _mask_one(
     wanted: Sequence[Path],
     dihedral: bool,
     band_folders: Mapping[str, PathLike] | None,
+    made_by: str,
 ) -> MaskedFile:
     start = time.perf_counter()
     probability, preview = extras(mask)
     try:
         sample, notes = sample_of(path, model.bands, folders=band_folders)
-        prediction = dataclasses.replace(
-            model.predict_sample(sample, dihedral=dihedral),
-            made_by=_maker_of(model, band_folders, dihedral=dihedral),
-        )
+        prediction = model.predict_sample(sample, dihedral=dihedral)
+        prediction = dataclasses.replace(prediction, made_by=made_by)
         if probability in wanted:
             prediction.save_probability(probability)
         if preview in wanted:

@@ -41,6 +41,15 @@ def prompt_bands(model: "AutoSam") -> tuple[str, ...]:
     return tuple(getattr(model.coarse, "bands", ()))  # a plain function reads none
 
 
+def coarse_identity(model: "AutoSam") -> str:
+    """What tells a coarse mask from others, after a space; nothing where the prompts need none."""
+    if model.coarse is None or model.geometric is None or not needs_coarse(model.geometric):
+        return ""
+    if isinstance(model.coarse, ModelMask):
+        return f" {model.coarse.model.identity}"
+    return f" {model.coarse!r}"
+
+
 def other_prompts(model: "AutoSam", *, kind: str | None, oracle: bool | None) -> GeometricSettings:
     """The settings of `AutoSam.prompted_by`, whose caller is warned where they do not fit the weights."""
     if not isinstance(model.network, PromptedSam) or model.network.prompter is not None:

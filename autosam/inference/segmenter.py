@@ -24,7 +24,12 @@ from autosam.files import PathLike
 from autosam.inference.coarse_models import ModelMask, as_coarse
 from autosam.inference.devices import choose_device
 from autosam.inference.logits import image_embedding_of, square_of
-from autosam.inference.model_prompts import automatic_prompt, other_prompts, prompt_bands
+from autosam.inference.model_prompts import (
+    automatic_prompt,
+    coarse_identity,
+    other_prompts,
+    prompt_bands,
+)
 from autosam.inference.picture_sources import Source, is_single, listed, sample_of
 from autosam.inference.sample_masking import mask_sample, mask_views
 from autosam.inference.stored_models import load_model, push_model, save_model, weights_digest
@@ -189,21 +194,12 @@ class AutoSam:
     @property
     def identity(self) -> str:
         """Its weights, decision and prompts in one line: others for models that may give other masks."""
-        coarse = self._coarse_identity
+        coarse = coarse_identity(self)
         decision = f"{self.decision.temperature:.6g} {self.decision.threshold:.6g}"
         prompts = "" if self.geometric is None else repr(self.geometric)
         words = f"{self._weights} {decision} {prompts} {self.prompt_source}{coarse}"
         digest = hashlib.sha256(words.encode()).hexdigest()
         return f"{self.config.method} {self.prompt_source} {digest[:16]}"
-
-    @property
-    def _coarse_identity(self) -> str:
-        """Of the coarse mask, where the prompts need one."""
-        if self.coarse is None or self.geometric is None or not needs_coarse(self.geometric):
-            return ""
-        if isinstance(self.coarse, ModelMask):
-            return f" {self.coarse.model.identity}"
-        return f" {self.coarse!r}"
 
     @functools.cached_property
     def _weights(self) -> str:

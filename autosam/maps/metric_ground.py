@@ -162,6 +162,21 @@ def read_ground(crs: Any, transform: Affine, *, size: tuple[int, int], name: str
     return Ground(crs=read, transform=transform, size=size, mode=_mode(read, middle, name))
 
 
+def lies_on_earth(crs: Any) -> bool:
+    """Whether coordinates have a place on the earth: not without a system, nor in a site's own grid.
+
+    Args:
+        crs: Anything that pyproj understands, or None.
+    """
+    if not crs:
+        return False
+    try:
+        known = CRS.from_user_input(crs.to_wkt() if hasattr(crs, "to_wkt") else crs)
+    except ProjError:
+        return False
+    return bool(known.is_geographic or known.is_projected)
+
+
 def _read_crs(crs: Any, name: str) -> CRS:
     try:
         read = CRS.from_user_input(crs.to_wkt() if hasattr(crs, "to_wkt") else crs).to_2d()
@@ -179,7 +194,7 @@ def _read_crs(crs: Any, name: str) -> CRS:
 
 
 def _mode(crs: CRS, middle: tuple[float, float], name: str) -> Mode:
-    if not (crs.is_geographic or crs.is_projected):
+    if not lies_on_earth(crs):
         return "planar"  # a site's own grid: nothing but its unit is known
     longitude, latitude = middle
     if not crs.is_geographic:

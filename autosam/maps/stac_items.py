@@ -19,11 +19,11 @@ from shapely.geometry import shape
 from shapely.geometry.polygon import orient
 
 from autosam.files import read_json, write_json
+from autosam.maps.metric_ground import lies_on_earth
 from autosam.maps.model_grid import metres_per_pixel
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA
 from autosam.maps.rasters import is_remote, ungeoreferenced
 from autosam.maps.stac import StacRaster, import_pystac, utc
-from autosam.maps.vector_files import lies_on_earth
 from autosam.maps.vectors import are_polygons_of
 from autosam.types import Georeference
 

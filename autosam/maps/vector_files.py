@@ -14,12 +14,11 @@ from typing import Any
 import geopandas
 import pandas
 import pyogrio
-import pyproj
 from pyogrio.errors import DataLayerError, DataSourceError
-from pyproj.exceptions import ProjError
 
 from autosam.errors import DataError, OutputError, did_you_mean
 from autosam.files import PathLike, replacing
+from autosam.maps.metric_ground import lies_on_earth
 
 Frame = Any
 """geopandas.GeoDataFrame, which has no type information."""
@@ -210,18 +209,3 @@ def _in_degrees(frame: Frame, final: Path) -> Frame:
             "earth it is. Write .gpkg, or georeference the raster first."
         )
     return frame.to_crs(4326)
-
-
-def lies_on_earth(crs: Any) -> bool:
-    """Whether coordinates have a place on the earth: not without a system, nor in a site's own grid.
-
-    Args:
-        crs: Anything that pyproj understands, or None.
-    """
-    if not crs:
-        return False
-    try:
-        known = pyproj.CRS.from_user_input(crs.to_wkt() if hasattr(crs, "to_wkt") else crs)
-    except ProjError:
-        return False
-    return bool(known.is_geographic or known.is_projected)

@@ -214,8 +214,8 @@ RULES: dict[str, type[CoarseRule]] = {"hsv": HsvRule, "index": IndexRule, "therm
 def rule_bands(settings: CoarseSettings) -> tuple[str, ...]:
     """Bands that the rule of the settings reads besides red, green and blue; none for a trained run."""
     if settings.source == "thermal":
-        return ("thermal",)
-    return (INDEX_BANDS[settings.index],) if settings.source == "index" else ()
+        return ThermalRule().bands
+    return IndexRule(index=settings.index).bands if settings.source == "index" else ()
 
 
 def coarse_from_dict(values: Mapping[str, Any]) -> CoarseRule:

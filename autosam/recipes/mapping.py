@@ -21,11 +21,11 @@ from autosam.inference.strip_workers import ModelSource
 from autosam.inference.tile_models import TileModel
 from autosam.inference.tiles import as_tile_model, mask_raster
 from autosam.maps.journal import unfinished
+from autosam.maps.metric_ground import lies_on_earth
 from autosam.maps.rasters import open_raster
 from autosam.maps.settings import MapSettings
 from autosam.maps.stac import StacRaster
 from autosam.maps.stac_items import StacMask, write_stac
-from autosam.maps.vector_files import lies_on_earth
 from autosam.recipes.raster_sources import RasterPair, pair_rasters
 from autosam.wording import counted
 

@@ -63,7 +63,8 @@ def _check_untouched(output: Path, *, reviewed: bool) -> None:
     marker = read_json(output / MARKER, what="marker")
     written: Mapping[str, str] = marker["digests"]
     now = _digests(output)
-    added = sorted(set(_files(output)) - {*marker.get("files", _files(output)), *written})
+    present = _files(output)
+    added = sorted(set(present) - set(marker.get("files", present)))
     if added:
         raise OutputError(
             f"output must be as it was written, got {counted(len(added), 'file')} more ({added[0]} in "
