@@ -16,6 +16,7 @@ from autosam.app.answers import LEVELS, Answer
 from autosam.app.refusals import RefusedError
 from autosam.app.sessions import Session
 from autosam.app.uploads import Picture
+from autosam.errors import AutoSamError
 from autosam.files import replacing
 from autosam.maps.finished_rasters import read_pixels
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA, STRIP_BLOCK, write_cog, write_strip
@@ -79,8 +80,16 @@ def make_download(
         if kind == "mask.png":
             _write_png(file, raster, made_by, size=picture.size)
         elif kind == "water.gpkg":
-            vectorise(raster, file, say=lambda line: None)
+            _write_polygons(raster, file, picture)
     return Download(file=file, name=f"{picture.stem}-{kind}", kind=KINDS[kind])
+
+
+def _write_polygons(raster: Path, file: Path, picture: Picture) -> None:
+    """Errors name the picture, which the browser's user knows, and not the file that stands for it here."""
+    try:
+        vectorise(raster, file, say=lambda line: None)
+    except AutoSamError as error:
+        raise type(error)(str(error).replace(str(raster), picture.name)) from error
 
 
 def _finished_detail(session: Session) -> Path:

@@ -47,6 +47,8 @@ class PageWords:
     model: str = ""
     date: datetime.date | None = None
     """Of the mask."""
+    mask_id: str = ""
+    """As polygons bear it (`vectors.mask_id`)."""
 
 
 def write_map_page(
@@ -85,7 +87,12 @@ def write_map_page(
         **_place(raster.ground),
     }
     date = "" if words.date is None else words.date.isoformat()
-    facts = [fact for fact in (words.model and f"model {words.model}", date) if fact]
+    known = (
+        words.model and f"model {words.model}",
+        words.mask_id and f"mask {words.mask_id}",
+        date,
+    )
+    facts = [fact for fact in known if fact]
     page = _TEMPLATE.read_text(encoding="utf-8")
     filled = {
         "TITLE": html.escape(words.title),
@@ -162,7 +169,12 @@ def _lon_lat(ground: Ground) -> list[list[float]] | None:
         found = np.array(to_degrees.transform(world[:, 0], world[:, 1]))
     except ProjError:
         return None
-    return None if not np.isfinite(found).all() else np.round(found, 8).tolist()
+    if not np.isfinite(found).all():
+        return None
+    longitudes = found[0].reshape(rows.shape)
+    for axis in (1, 0):  # neighbours may lie on both sides of the antimeridian
+        longitudes = np.unwrap(longitudes, axis=axis, period=360)
+    return [longitudes.ravel().round(8).tolist(), found[1].round(8).tolist()]
 
 
 def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:

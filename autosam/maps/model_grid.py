@@ -15,6 +15,8 @@ from autosam.types import Georeference
 
 _SQUARE = 1.1
 """Longer over shorter side up to which a pixel passes for square."""
+_OBLONG = 3.0
+"""Longer over shorter side from which a geotransform is more likely wrong than meant."""
 _LARGEST_FACTOR = 64.0
 """By which a raster is shrunk at most."""
 _SMALLEST_FACTOR = 1 / 8
@@ -121,10 +123,11 @@ def choose_model_grid(
     metres = metres_per_pixel(georeference, size)
     if metres is None:
         return _without_metres(size, georeference, resolution)
+    doubts = _doubts(metres)
     if resolution is not None:
-        return _at(size, metres, resolution, ())
+        return _at(size, metres, resolution, doubts)
     if trained is None:
-        return ModelGrid(source_size=size, size=size, metres=metres)
+        return ModelGrid(source_size=size, size=size, metres=metres, notes=doubts)
     mean = math.sqrt(metres[0] * metres[1])
     wanted = min(max(mean, trained[0]), trained[1])
     if wanted != mean:
@@ -136,7 +139,15 @@ def choose_model_grid(
         note = f"pixels are {_length(metres[0])} x {_length(metres[1])}: the model sees them square"
     else:
         return ModelGrid(source_size=size, size=size, metres=metres)
-    return _at(size, metres, wanted, (note,))
+    return _at(size, metres, wanted, (note, *doubts))
+
+
+def _doubts(metres: tuple[float, float]) -> tuple[str, ...]:
+    """What is odd about a pixel's sides."""
+    ratio = max(metres) / min(metres)
+    if ratio < _OBLONG:
+        return ()
+    return (f"pixels are {ratio:.3g} times as long as wide: the geotransform may be wrong",)
 
 
 def _without_metres(

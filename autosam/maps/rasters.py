@@ -19,6 +19,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from autosam.errors import ConfigError, ImageError, MissingPathError
 from autosam.files import PathLike
+from autosam.maps.value_range import ValueRange
 from autosam.types import Georeference
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg")
@@ -52,6 +53,8 @@ class RasterChoice:
                 f"bands must be one or three numbers from 1, got {list(self.bands)}. "
                 "Give red, green and blue, e.g. 3,2,1."
             )
+        if self.value_range is not None:
+            ValueRange(low=self.value_range[0], high=self.value_range[1])  # refuses what is none
 
 
 class Raster:

@@ -20,6 +20,9 @@ from autosam.maps.islands import Island, find_islands
 from autosam.maps.metric_ground import Ground
 from autosam.maps.widths import Stations, Wetness, measure_stations
 
+_THIN_SHARE = 0.25
+"""Of a block: what a river half as wide as a block has at the least, where it lies in two of them."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RiverChoice:
@@ -101,7 +104,7 @@ def measure_rivers(raster: FinishedRaster, *, choice: RiverChoice | None = None)
         ImageError: The raster is damaged or holds strange values.
     """
     choice = choice or RiverChoice()
-    whole = read_whole(raster, pixel_budget=choice.pixel_budget)
+    whole = _with_thin_water(read_whole(raster, pixel_budget=choice.pixel_budget))
     labels, grown, count = _labelled(whole, choice.minimum_area)
     zones = grown
     if whole.probability is not None:
@@ -110,6 +113,18 @@ def measure_rivers(raster: FinishedRaster, *, choice: RiverChoice | None = None)
         _measured(number, labels, (grown, zones), whole, choice) for number in range(1, count + 1)
     ]
     return RiverMeasures(rivers=rivers, raster=whole, choice=choice, notes=_notes(rivers, whole))
+
+
+def _with_thin_water(whole: WholeRaster) -> WholeRaster:
+    """The raster, its water with what is narrower than a block, which less than half of a block may hold.
+
+    Around such water, nine blocks hold no more than three of it; at the bank of a wider river they do.
+    """
+    if whole.share is None:
+        return whole
+    around = ndimage.uniform_filter(whole.share, size=3, mode="constant") * 9
+    thin = (whole.share >= _THIN_SHARE) & (around <= 3)
+    return dataclasses.replace(whole, water=whole.water | (thin & whole.valid))
 
 
 def _labelled(whole: WholeRaster, minimum_area: float) -> tuple[np.ndarray, np.ndarray, int]:

@@ -14,11 +14,11 @@ import numpy as np
 import pyproj
 import rasterio
 import shapely
-from shapely import affinity
 from shapely.geometry import shape
 from shapely.geometry.polygon import orient
 
 from autosam.files import read_json, write_json
+from autosam.maps.antimeridian import cut_at_antimeridian
 from autosam.maps.metric_ground import lies_on_earth
 from autosam.maps.model_grid import metres_per_pixel
 from autosam.maps.raster_output import MASK_LAYER, MASK_NODATA
@@ -38,7 +38,6 @@ _VECTORS = {
     ".parquet": "application/vnd.apache.parquet",
     ".fgb": "application/vnd.flatgeobuf",
 }
-_WORLD = shapely.box(-180, -90, 180, 90)
 _OUTLINE_POINTS = 9
 """Along each side of a raster, so that a side that is bent in degrees keeps its place."""
 
@@ -265,19 +264,10 @@ def _footprint(
     if outline[:, 0].min() >= -180 and outline[:, 0].max() <= 180:
         ring = outline.round(9).tolist()
         return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-    return _cut_at_antimeridian(shapely.Polygon(outline))
-
-
-def _cut_at_antimeridian(outline: shapely.Polygon) -> dict[str, Any]:
-    """As RFC 7946 asks, section 3.1.9: pieces within -180 and 180 degrees of longitude."""
-    turned = (affinity.translate(outline, turn) for turn in (-360, 0, 360))
-    pieces = [
-        piece for piece in (shapely.intersection(one, _WORLD) for one in turned) if piece.area
-    ]
+    cut = cut_at_antimeridian(shapely.Polygon(outline))
     rings = [
         shapely.get_coordinates(orient(piece).exterior).round(9).tolist()
-        for one in pieces
-        for piece in shapely.get_parts(one)
+        for piece in shapely.get_parts(cut)
     ]
     if len(rings) == 1:
         return {"type": "Polygon", "coordinates": rings}

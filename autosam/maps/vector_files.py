@@ -1,7 +1,7 @@
 """Vector files: GeoPackage, GeoJSON, GeoParquet and FlatGeobuf, written beside and then renamed.
 
-The suffix says the format. GeoJSON is in EPSG:4326 with outer rings anticlockwise, as RFC 7946 asks; the
-others keep the raster's own coordinate reference system.
+The suffix says the format. GeoJSON is in EPSG:4326 with outer rings anticlockwise and cut at the
+antimeridian, as RFC 7946 asks; the others keep the raster's own coordinate reference system.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from autosam.errors import DataError, OutputError, did_you_mean
 from autosam.files import PathLike, replacing
+from autosam.maps.antimeridian import brought_together, cut_at_antimeridian
 from autosam.maps.metric_ground import lies_on_earth
 
 Frame = Any
@@ -142,6 +143,7 @@ def _write(frame: Frame, beside: Path, *, form: str, layer: str, final: Path) ->
         options: dict[str, Any] = {"geometry_type": _geometry_type(frame)}
         if form == "GeoJSON":
             frame = _in_degrees(frame, final)
+            options["geometry_type"] = "Unknown"  # what the antimeridian cuts has several parts
             options |= {"RFC7946": "YES", "COORDINATE_PRECISION": str(_DECIMALS)}
         else:
             options |= {"layer": layer, "append": form == "GPKG" and _holds(beside, layer)}
@@ -208,4 +210,6 @@ def _in_degrees(frame: Frame, final: Path) -> Frame:
             f"GeoJSON must be in EPSG:4326, got geometry {got} ({final}), which does not say where on the "
             "earth it is. Write .gpkg, or georeference the raster first."
         )
-    return frame.to_crs(4326)
+    in_degrees = frame.to_crs(4326)
+    cut = [cut_at_antimeridian(brought_together(area)) for area in in_degrees.geometry]
+    return in_degrees.set_geometry(geopandas.GeoSeries(cut, index=frame.index, crs=4326))

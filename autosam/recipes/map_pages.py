@@ -11,6 +11,7 @@ from autosam.maps.finished_rasters import find_raster
 from autosam.maps.map_page import PageWords, write_map_page
 from autosam.maps.map_page_layers import read_layers
 from autosam.maps.rasters import RasterChoice
+from autosam.maps.vectors import mask_id
 
 
 def draw_page(
@@ -40,6 +41,7 @@ def draw_page(
         title=mask.stem,
         model=raster.model,
         date=datetime.date.fromtimestamp(mask.stat().st_mtime),
+        mask_id=mask_id(mask),
     )
     named, choice = masked_picture(mask)
     shown = named if picture is None else picture

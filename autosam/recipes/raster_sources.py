@@ -38,10 +38,16 @@ def pair_rasters(
         asset: Key of the asset of STAC items; None as for `stac_rasters`.
 
     Raises:
-        ConfigError: A source is empty, or a folder or pattern holds no raster.
+        ConfigError: A source is empty, a folder or pattern holds no raster, or an asset is named for
+            sources that are not STAC.
         DataError: A STAC file cannot be read, or its rasters cannot be told.
         OutputError: As for `pair_outputs`.
     """
+    if asset is not None and not any(is_stac(one) for one in source):
+        raise ConfigError(
+            f"asset must be of STAC items, got {asset!r} for sources of which none is STAC ({source[0]}). "
+            "Leave it out, or name an item, a collection or a catalog (.json)."
+        )
     found: dict[str, StacRaster | None] = {}
     for one in source:
         for raster, origin in _found(one, asset):

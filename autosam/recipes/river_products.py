@@ -5,6 +5,7 @@ line prints one line and exits with 2.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from autosam.maps.river_report import save_report
 from autosam.maps.river_tables import reach_rows, river_row, write_tables
 from autosam.maps.styles import Styled, write_style
 from autosam.maps.vector_files import check_replaceable, vector_format
-from autosam.maps.vectors import MASK_ID, VectorChoice, write_polygons
+from autosam.maps.vectors import MASK_ID, VectorChoice, mask_id, write_polygons
 from autosam.recipes.map_pages import masked_picture
 from autosam.wording import counted
 
 Say = Callable[[str], None]
+_SUFFIXES = (
+    ".gpkg", ".json", "-banks.gpkg", "-report.png", "-rivers.csv", "-reaches.csv", "-stations.csv",
+)  # fmt: skip
+"""Of what is measured of a river, after the mask's name."""
 
 
 def vectorise(
@@ -102,7 +107,8 @@ def measure_river(
         What the JSON holds.
 
     Raises:
-        OutputError: The JSON would take the place of the mask's report, or cannot be written.
+        OutputError: The JSON would take the place of the mask's report, the folder holds what was measured
+            of another mask of that name, or it cannot be written.
         AutoSamError: The mask or the probability cannot be read or measured.
     """
     folder, stem = Path(output), Path(mask).stem
@@ -112,7 +118,7 @@ def measure_river(
             f"output must be another folder than that of the mask, whose report {stem}.json would be "
             f"replaced, got {folder}. Choose another with -o."
         )
-    _check_folder(folder, stem)
+    _check_folder(folder, Path(mask))
     raster = find_raster(mask, _probability_of(mask, probability))
     measures = measure_rivers(raster, choice=choice)
     files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
@@ -126,6 +132,7 @@ def measure_river(
     if report:
         files["report"] = save_report(folder / f"{stem}-report.png", measures)
     numbers |= _river_numbers(measures)
+    numbers["mask"] = _told_of_mask(Path(mask), folder)
     numbers["files"] = {name: path.name for name, path in files.items()}
     write_json(folder / f"{stem}.json", numbers)
     for line in _river_sentences(measures):
@@ -133,29 +140,32 @@ def measure_river(
     return numbers
 
 
-def _check_folder(folder: Path, stem: str) -> None:
-    """Refuse to write over files that no `autosam river` made: its JSON says that the others are its own."""
+def _told_of_mask(mask: Path, folder: Path) -> dict[str, str]:
+    """Where a mask lies, as seen from the folder, and which it is."""
+    place = Path(os.path.relpath(mask.resolve(), folder.resolve())).as_posix()
+    return {"file": place, MASK_ID: mask_id(mask)}
+
+
+def _check_folder(folder: Path, mask: Path) -> None:
+    """Refuse to write over what no `autosam river` made, which its JSON tells, or made of another mask."""
+    stem, wanted = mask.stem, "a folder in which nothing of that name lies"
     numbers = folder / f"{stem}.json"
     try:
-        ours = {"rivers", "reaches", "decimation"} <= read_json(numbers).keys()
+        before = read_json(numbers)
+        ours = {"rivers", "reaches", "decimation"} <= before.keys()
     except (OSError, AutoSamError, AttributeError):
-        ours = False
-    suffixes = (
-        ".gpkg",
-        ".json",
-        "-banks.gpkg",
-        "-report.png",
-        "-rivers.csv",
-        "-reaches.csv",
-        "-stations.csv",
-    )
-    there = [
-        folder / f"{stem}{suffix}" for suffix in suffixes if (folder / f"{stem}{suffix}").exists()
-    ]
+        before, ours = {}, False
+    there = [file for suffix in _SUFFIXES if (file := folder / f"{stem}{suffix}").exists()]
     if there and not ours:
         raise OutputError(
-            f"output must be a folder in which nothing of that name lies, or of an earlier `autosam river`, "
-            f"got {there[0]}, which is something else and would be lost. Choose another folder with -o."
+            f"output must be {wanted}, or of an earlier `autosam river`, got {there[0]}, which is something "
+            "else and would be lost. Choose another folder with -o."
+        )
+    other, own = before.get("mask"), _told_of_mask(mask, folder) if mask.is_file() else None
+    if other and own and all(other.get(key) != own[key] for key in own):
+        raise OutputError(
+            f"output must be {wanted}, or of the same mask, got {numbers}, which is of "
+            f"{(folder / other['file']).resolve()} and would be lost. Choose another folder with -o."
         )
 
 

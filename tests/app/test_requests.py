@@ -229,6 +229,7 @@ def test_a_png_is_given_of_a_raster_whose_place_is_wrong(client, tmp_path):
     answer = client.get(f"{files}/water.gpkg")
     assert answer.status_code == 400
     assert "must lie on the earth" in answer.text
+    assert "(a.tif)" in answer.text
 
 
 def test_downloads_hold_what_is_on_the_screen_at_its_threshold(client, tmp_path):

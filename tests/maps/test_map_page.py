@@ -11,6 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
+from affine import Affine
 from PIL import Image
 from raster_scenes import HALF_METRE, UTM, river, write_raster
 
@@ -101,6 +102,22 @@ def test_longitudes_and_latitudes_are_those_of_proj(tmp_path):
     ends = [to_degrees.transform(450_000 + x, 5_320_000) for x in (0, 3437.5)]
     metres = np.abs(np.mean(ends, axis=0) - middle) * 111_000
     assert metres.max() < 0.5
+
+
+def test_longitudes_are_counted_on_across_the_antimeridian(tmp_path):
+    """Between the places of the grid a page interpolates: 179.9 and -179.9 would give 0."""
+    transform = Affine(12, 0, 332_200, 0, -12, 6_654_000)
+    mask = write_raster(
+        tmp_path / "m.tif",
+        river(300, 400)[1].astype(np.uint8),
+        crs="EPSG:32601",
+        transform=transform,
+    )
+    page = write_map_page(tmp_path / "m.html", find_raster(mask), words=WORDS)
+    longitudes = np.array(data_of(page)["lonLat"][0]).reshape(33, 33)
+    assert longitudes.min() < 180 < longitudes.max()
+    assert np.abs(np.diff(longitudes, axis=0)).max() < 0.01
+    assert np.abs(np.diff(longitudes, axis=1)).max() < 0.01
 
 
 def test_a_mask_that_lies_nowhere_is_measured_in_pixels(tmp_path):

@@ -86,6 +86,13 @@ def test_oblong_pixels_become_square_for_a_model_that_knows_its_ground():
     assert "square" in grid.notes[0]
 
 
+@pytest.mark.parametrize(("resolution", "trained"), [(None, None), (None, (0.1, 9)), (1, None)])
+def test_pixels_that_are_very_oblong_are_doubted(resolution, trained):
+    stretched = place("EPSG:32610", 0.5, 0, 500_000, 0, -5, 5_000_000)
+    notes = choose_model_grid((90, 90), stretched, resolution=resolution, trained=trained).notes
+    assert notes[-1] == "pixels are 10 times as long as wide: the geotransform may be wrong"
+
+
 def test_the_resolution_asked_for_wins():
     grid = choose_model_grid((100, 80), UTM, resolution=5, trained=(0.4, 0.6))
     assert grid.size == (10, 8)

@@ -41,6 +41,12 @@ def test_bands_are_chosen_by_number(tmp_path):
         RasterChoice(bands=(1, 2))
 
 
+@pytest.mark.parametrize("ends", [(5, 5), (9, 2), (0, float("nan"))])
+def test_a_value_range_that_is_none_is_refused_before_a_raster_is_opened(ends):
+    with pytest.raises(ConfigError, match="the smaller first, got"):
+        RasterChoice(value_range=ends)
+
+
 def test_a_fourth_band_that_is_asked_for_is_no_alpha(tmp_path):
     kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
     infrared = np.zeros(IMAGE.shape[:2], np.uint8)

@@ -218,6 +218,31 @@ def test_geojson_follows_the_right_hand_rule(tmp_path):
     assert [shapely.LinearRing(one).is_ccw for one in rings] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:4326", Affine(1e-4, 0, 179.997, 0, -1e-4, 60)),
+        ("EPSG:4326", Affine(1e-4, 0, -180.003, 0, -1e-4, 60)),
+        ("EPSG:32601", Affine(12, 0, 332_200, 0, -12, 6_654_000)),
+    ],
+)
+def test_geojson_is_cut_at_the_antimeridian_and_loses_nothing(tmp_path, crs, transform):
+    """RFC 7946, section 3.1.9; areas are compared on the ellipsoid, by another library."""
+    mask = write_raster(tmp_path / "m.tif", ring(), crs=crs, transform=transform)
+    choice = VectorChoice(**EVERYTHING)
+    write_polygons(find_raster(mask), tmp_path / "w.geojson", choice=choice)
+    whole = geopandas.read_file(tmp_path / "w.geojson").geometry
+    pieces = whole.explode()
+    assert whole.is_valid.all()
+    assert pieces.bounds["minx"].min() == -180
+    assert pieces.bounds["maxx"].max() == 180
+    assert (pieces.bounds["maxx"] - pieces.bounds["minx"]).max() < 0.1
+    assert all(piece.exterior.is_ccw for piece in pieces)
+    geod = Geod(ellps="WGS84")
+    areas = [abs(geod.geometry_area_perimeter(shapely.orient_polygons(p))[0]) for p in pieces]
+    assert sum(areas) == pytest.approx(frames(mask)["area_m2"].sum(), rel=2e-3)
+
+
 def test_areas_in_degrees_at_sixty_north_are_geodesic(tmp_path):
     transform = Affine(1e-5, 0, 24, 0, -1e-5, 60)
     path = write_raster(tmp_path / "m.tif", ring(), crs="EPSG:4326", transform=transform)

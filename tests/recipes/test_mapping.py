@@ -246,6 +246,11 @@ def test_a_source_that_names_nothing_is_an_error(orthos, tmp_path, source, word)
         map_rasters(DarkIsWater(), [source.format(orthos)], tmp_path / "out")
 
 
+def test_an_asset_is_of_stac_and_of_nothing_else(orthos, tmp_path):
+    with pytest.raises(ConfigError, match=r"asset must be of STAC items, got 'visual' for sources"):
+        run(DarkIsWater(), [str(orthos)], tmp_path / "out", asset="visual")
+
+
 def test_an_output_that_is_a_file_is_an_error(orthos, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="must be a folder, got the file"):

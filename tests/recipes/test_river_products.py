@@ -63,6 +63,20 @@ def test_a_river_becomes_a_folder_of_products(pair, tmp_path):
     assert numbers["bank_band"]["mean"] == pytest.approx(2 * 5.89 / 2, rel=0.02)
 
 
+def test_two_masks_of_one_name_never_replace_each_other_s_measures(pair, tmp_path):
+    measure_river(pair[0], tmp_path / "out", say=quiet)
+    before = (tmp_path / "out" / "ortho.json").read_bytes()
+    water = straight_river()
+    water[:40] = False
+    (tmp_path / "other").mkdir()
+    other = write_raster(tmp_path / "other" / "ortho.tif", water)
+    with pytest.raises(OutputError, match=r"got .*out.ortho\.json, which is of .*ortho\.tif and"):
+        measure_river(other, tmp_path / "out", say=quiet)
+    assert (tmp_path / "out" / "ortho.json").read_bytes() == before
+    pair[0].write_bytes(other.read_bytes())  # masked anew, in the same place
+    assert measure_river(pair[0], tmp_path / "out", say=quiet)["mask"]["file"] == "../ortho.tif"
+
+
 def test_without_a_probability_and_a_report_there_is_less(pair, tmp_path):
     said = []
     measure_river(pair[0], tmp_path / "out", report=False, say=said.append)
