@@ -6,6 +6,7 @@ overviews: memory holds a strip while it is written and GDAL's cache while it is
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def write_strip(
         OutputError: The disk is full, or the folder cannot be written.
     """
     height, width = size
+    raw = sum(height * width * np.dtype(layer.dtype).itemsize for _, layer in targets)
+    _check_space(targets[0][0], raw)
     with contextlib.ExitStack() as renamed:
         files = [renamed.enter_context(replacing(path)) for path, _ in targets]
         with _writing(targets[0][0]), contextlib.ExitStack() as closed:
@@ -144,6 +147,7 @@ def write_cog(
         OutputError: The disk is full, or the folder cannot be written.
     """
     joined = strips[0][0].with_name(f"{layer.name}.vrt")
+    _check_space(output, sum(strip.stat().st_size for strip, _ in strips))
     joined.write_text(_virtual(layer, strips, size, georeference, tags), encoding="utf-8")
     options: dict[str, Any] = {
         "compress": "DEFLATE", "blocksize": BLOCK, "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER",
@@ -154,6 +158,19 @@ def write_cog(
             rasterio.shutil.copy(str(joined), str(beside), driver="COG", **options)
         _check_whole(beside, output)
     joined.unlink()
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Refuse what would not fit, before GDAL meets the end of the disk and says so in lines of its own."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return  # writing will say what is wrong with the folder
+    if free < needed:
+        raise OutputError(
+            f"{path} could not be written: it may need {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are "
+            "free. The disk is full: free some space and run again."
+        )
 
 
 @contextlib.contextmanager

@@ -98,3 +98,11 @@ def test_what_gdal_cannot_copy_is_one_clear_line(tmp_path):
         )  # fmt: skip
     assert list(tmp_path.glob("*.tif")) == []
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_disk_without_room_is_told_before_gdal_meets_its_end(tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 100_000})
+    monkeypatch.setattr("autosam.maps.raster_output.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match=r"may need 0\.8 MB, and 0\.1 MB are free\. The disk"):
+        written(tmp_path, MASK_LAYER, classes(), [0])
+    assert list(tmp_path.iterdir()) == []
