@@ -36,6 +36,8 @@ class LogitHistogram:
     def __init__(self) -> None:
         self.counts = np.zeros((2, BINS), dtype=np.int64)
         """Pixels of all images: land in row 0, water in row 1."""
+        self._shares = np.zeros((2, BINS))
+        """The same, every image counting as 1 however large it is."""
         self.images = 0
         """Images with at least one valid pixel."""
         self._dry_images = 0
@@ -74,6 +76,7 @@ class LogitHistogram:
         if not kept.size:
             return
         self.counts += counts
+        self._shares += counts / kept.size
         self.images += 1
         if counts[1].any():
             self._iou_sum += _iou_by_threshold(counts)
@@ -99,8 +102,9 @@ class LogitHistogram:
     def temperature(self) -> float:
         """What to divide logits by so that their sigmoid fits the truth best.
 
-        Minimises the mean negative log-likelihood of the pixels, all images pooled, between 0.05 and 20.
-        Where only land or only water was seen, nothing can be learnt about doubt, and it is 1.
+        Minimises the mean over images of the mean negative log-likelihood of their pixels, between 0.05
+        and 20: like a score, it is not the largest picture's. Where only land or only water was seen,
+        nothing can be learnt about doubt, and it is 1.
 
         Raises:
             DataError: No valid pixel was counted.
@@ -114,7 +118,7 @@ class LogitHistogram:
         if not self.counts.sum(axis=1).all():
             return 1.0
         found = minimize_scalar(
-            lambda inverse: negative_log_likelihood(self, temperature=1 / inverse),
+            lambda inverse: _negative_log_likelihood(self._shares, 1 / inverse),
             bounds=(1 / TEMPERATURES[1], 1 / TEMPERATURES[0]),  # convex in 1 / temperature
             method="bounded",
             options={"xatol": 1e-7},
@@ -202,16 +206,20 @@ def choose_threshold(
 
 
 def negative_log_likelihood(histogram: LogitHistogram, *, temperature: float = 1.0) -> float:
-    """Mean over the pixels, in nats; 0 is certain and right.
+    """Mean over the pixels of all images, in nats; 0 is certain and right.
 
     Args:
         histogram: With at least one pixel.
         temperature: What logits are divided by.
     """
-    scaled = CENTRES / temperature
-    land, water = histogram.counts
+    return _negative_log_likelihood(histogram.counts, temperature)
+
+
+def _negative_log_likelihood(weights: np.ndarray, temperature: float) -> float:
+    """Of land and water by logit, (2, BINS)."""
+    scaled, (land, water) = CENTRES / temperature, weights
     loss = land @ np.logaddexp(0, scaled) + water @ np.logaddexp(0, -scaled)
-    return float(loss / histogram.counts.sum())
+    return float(loss / weights.sum())
 
 
 def reliability_table(

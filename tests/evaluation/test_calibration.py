@@ -52,12 +52,18 @@ def test_likelihood_from_bins_equals_that_of_scikit_learn():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_images_weigh_by_their_pixels_in_the_temperature():
-    parts = [noisy(3, temperature=3.0), noisy(4, shape=(10, 10), temperature=0.5)]
-    together = [np.concatenate([part[side].ravel() for part in parts])[None] for side in (0, 1)]
-    assert fit_temperature(*zip(*parts, strict=True), [None, None]) == pytest.approx(
-        fit_temperature([together[0]], [together[1]], [None])
-    )
+def test_every_image_weighs_the_same_in_the_temperature_however_large():
+    parts = [noisy(3, temperature=3.0), noisy(4, shape=(20, 20), temperature=0.5)]
+    best = fit_temperature(*zip(*parts, strict=True), [None, None])
+
+    def exact(value):
+        losses = [log_loss(t.ravel(), expit(g.ravel().astype(float) / value)) for g, t in parts]
+        return np.mean(losses)
+
+    assert exact(best) <= min(exact(best * factor) for factor in (0.98, 1.02)) + 1e-9
+    doubled = [(np.tile(logits, (3, 1)), np.tile(truth, (3, 1))) for logits, truth in parts[:1]]
+    again = fit_temperature(*zip(*doubled, parts[1], strict=True), [None, None])
+    assert again == pytest.approx(best)
 
 
 @pytest.mark.parametrize("all_water", [False, True])
