@@ -2,7 +2,8 @@
 
 Run:    python -m benchmarks.river_nano.ship --run runs/refined/river --sam runs/refined/sam --data FOLDER
         python -m benchmarks.river_nano.ship --data FOLDER
-        (the second writes the card alone again, from what is in benchmarks/results)
+        (the second writes the card alone again, from what is in benchmarks/results; after `settle` of the
+        shipped model, --sam is the sam folder of a copy of it)
 """
 
 import argparse
@@ -25,6 +26,7 @@ from autosam.files import replacing, write_json, write_text
 from autosam.models.embedded import EMBEDDED_FOLDERS, RIVER_NANO
 from autosam.overlap import mask_iou
 from benchmarks.river_nano.promptable import RECIPE
+from benchmarks.river_nano.refine import told_before
 from benchmarks.river_nano.scenes import labelled_names
 
 FOLDER = EMBEDDED_FOLDERS[RIVER_NANO]
@@ -220,7 +222,7 @@ def main() -> None:
     if (arguments.run is None) != (arguments.sam is None):
         parser.error("--run and --sam must both be given, or neither, for the card alone")
     if arguments.run:
-        stage_one = json.loads((arguments.sam.parent / "promptable.json").read_text())
+        stage_one = told_before(arguments.sam)
         write_json(FOLDER / "config.json", shipped_description(arguments.run, stage_one))
         ship_weights(arguments.run, arguments.sam, FOLDER)
     write_card(json.loads((FOLDER / "config.json").read_text()), arguments.data, recipe)
