@@ -289,6 +289,17 @@ def test_settings_can_be_shown(capsys, config):
     assert "seed: 7" in capsys.readouterr().out
 
 
+def test_ctrl_c_says_that_one_can_go_on(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autosam.recipes.mapping.map_rasters", interrupted)
+    assert run(["map", "a.tif", "-o", "masks"]) == 130
+    assert capsys.readouterr().err == (
+        "autosam: stopped. What was finished is kept; run again to go on.\n"
+    )
+
+
 def test_the_version_is_the_packages(capsys):
     import autosam
 

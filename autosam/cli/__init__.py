@@ -20,6 +20,8 @@ _CommandLineError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
+_INTERRUPTED = 130
+
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 some pictures failed, 2 a mistake to mend."""
@@ -32,21 +34,22 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     try:
         code = application(args=arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
     except AutoSamError as error:
         _say_error(one_line(error))
         return 2
     except typer.Exit as error:
-        return error.exit_code
+        code = error.exit_code
     except typer.Abort:
         _say_error("stopped.")
-        return 130
+        return _INTERRUPTED
     except _CommandLineError as error:
         _say_error(f"{error.format_message()} See: autosam --help")
         return 2
     except KeyboardInterrupt:
+        code = _INTERRUPTED  # which typer makes of it since 0.29
+    if code == _INTERRUPTED:
         _say_error("stopped. What was finished is kept; run again to go on.")
-        return 130
+    return code if isinstance(code, int) else 0
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -11,7 +11,7 @@ from autosam.errors import DataError, OutputError
 from autosam.files import PathLike, read_json
 from autosam.inference.raster_job import RasterJob
 from autosam.inference.tile_models import TileFacts
-from autosam.maps.journal import unfinished
+from autosam.maps.journal import remove_leftovers, unfinished
 from autosam.maps.rasters import Raster, is_remote
 from autosam.maps.settings import MapSettings
 from autosam.types import Georeference
@@ -99,6 +99,7 @@ class PlannedRaster:
         report = _finished(self.output, self.plan)
         if report is None:
             return None
+        remove_leftovers(self.output, self.plan)
         return MappedRaster(
             source=self.source, mask=str(self.output), status="finished before", report=report
         )

@@ -7,6 +7,12 @@ from shapely import affinity
 _WORLD = shapely.box(-180, -90, 180, 90)
 
 
+def holds_a_pole(area: shapely.Polygon) -> bool:
+    """Whether the outline of an area in degrees goes round the earth: it is then no ring in degrees."""
+    around = np.unwrap(shapely.get_coordinates(area.exterior)[:, 0], period=360)
+    return bool(abs(around[-1] - around[0]) > 180)
+
+
 def brought_together(area: shapely.Polygon) -> shapely.Polygon:
     """An area on both sides of the antimeridian in one piece, its western degrees counted on beyond 180.
 

@@ -17,11 +17,10 @@ from autosam.files import PathLike
 from autosam.maps.finished_rasters import PIXEL_BUDGET, FinishedRaster, WholeRaster, read_whole
 from autosam.maps.metric_ground import Ground
 from autosam.maps.polygons import Dissolver
-from autosam.maps.registration import Shift, find_shift
+from autosam.maps.registration import REACH, Shift, find_shift
 from autosam.maps.vector_files import Frame, writing_vectors
 from autosam.maps.vectors import simplified
 
-_NO_DATA = 255
 CHANGE = "change"
 """Column of 'gained' and 'lost'."""
 
@@ -37,7 +36,7 @@ class ChangeChoice:
     maximum_shift: float | None = None
     """Metres by which the dates may lie beside each other before they are refused; None: two pixels."""
     bank_error: float | None = None
-    """Metres: standard error of a bank in one mask; None: one pixel."""
+    """Metres: standard error of a bank in one mask; None: one pixel of the coarser mask."""
     confidence: float = 0.95
     """With which a change wider than the minimum is no error of the banks."""
     minimum_area: float = 25.0
@@ -96,29 +95,32 @@ def measure_change(
         choice: What counts.
 
     Raises:
-        DataError: Another coordinate reference system, no common ground, or a shift above the
-            allowed one.
+        DataError: Another coordinate reference system, no common ground, a shift above the allowed one,
+            or one that cannot be told where none is allowed by name.
         ImageError: A raster is damaged or holds strange values.
     """
     choice = choice or ChangeChoice()
     before, after = _read_both(first, second, choice)
     ground, valid = before.ground, before.valid & after.valid
     water = before.water & valid, after.water & valid
+    amounts = [np.where(valid, date.amounts, np.float32(0)) for date in (before, after)]
     shift = find_shift(*water, valid=valid, ground=ground)
     _check_shift(shift, ground, choice, second)
-    width = _detectable_width(shift, ground, choice)
-    changes = {"gained": water[1] & ~water[0], "lost": water[0] & ~water[1]}
-    frames = [
-        _polygons(kind, wide_parts(area, valid, width=width / ground.pixel), ground, choice)
-        for kind, area in changes.items()
-    ]
+    pixel = max(ground.pixel, second.ground.pixel * after.step)
+    width = _detectable_width(shift, pixel, choice)
+    more = {"gained": amounts[1] - amounts[0], "lost": amounts[0] - amounts[1]}
+    changed = {"gained": water[1] & ~water[0], "lost": water[0] & ~water[1]}
+    frames = []
+    for kind, area in changed.items():
+        wide = wide_parts(area, valid, width=width / ground.pixel)
+        frames.append(_polygons(kind, wide, _credited(more[kind], area, wide), ground, choice))
     return pandas.concat(frames, ignore_index=True), ChangeMeasures(
-        before=_area(water[0], ground),
-        after=_area(water[1], ground),
+        before=_area(amounts[0], ground),
+        after=_area(amounts[1], ground),
         gained=float(frames[0]["area_m2"].sum()),
         lost=float(frames[1]["area_m2"].sum()),
-        gained_at_all=_area(changes["gained"], ground),
-        lost_at_all=_area(changes["lost"], ground),
+        gained_at_all=_area(more["gained"].clip(0), ground),
+        lost_at_all=_area(more["lost"].clip(0), ground),
         common=_area(valid, ground),
         minimum_width=width,
         shift=shift,
@@ -141,9 +143,9 @@ def _read_both(
     return before, after
 
 
-def _detectable_width(shift: Shift, ground: Ground, choice: ChangeChoice) -> float:
+def _detectable_width(shift: Shift, pixel: float, choice: ChangeChoice) -> float:
     quantile = NormalDist().inv_cdf((1 + choice.confidence) / 2)
-    bank_error = ground.pixel if choice.bank_error is None else choice.bank_error
+    bank_error = pixel if choice.bank_error is None else choice.bank_error
     return quantile * math.sqrt(2) * bank_error + shift.metres
 
 
@@ -183,25 +185,45 @@ def wide_parts(area: np.ndarray, valid: np.ndarray, *, width: float) -> np.ndarr
     return opened
 
 
-def _area(area: np.ndarray, ground: Ground) -> float:
-    return float((area.sum(axis=1) * ground.row_areas).sum())
+def _area(amounts: np.ndarray, ground: Ground) -> float:
+    return float((amounts.sum(axis=1, dtype=np.float64) * ground.row_areas).sum())
 
 
-def _polygons(kind: str, area: np.ndarray, ground: Ground, choice: ChangeChoice) -> Frame:
+def _polygons(
+    kind: str, area: np.ndarray, amounts: np.ndarray, ground: Ground, choice: ChangeChoice
+) -> Frame:
+    """Of an area; `amounts` are how much of each pixel, or block of pixels, has changed."""
     dissolver = Dissolver(area.shape[1], minimum_area=choice.minimum_area)
-    patches = dissolver.add(area, first_row=0, row_areas=ground.row_areas) + dissolver.finish()
+    patches = dissolver.add(area, first_row=0, row_areas=ground.row_areas, probability=amounts)
+    patches += dissolver.finish()
     tolerance = ground.pixel if choice.tolerance is None else choice.tolerance
     polygons = [patch.polygon() for patch in patches]
     outlines = simplified(polygons, ground, tolerance=tolerance)
     rows = {
         CHANGE: [kind] * len(patches),
-        "area_m2": [patch.area for patch in patches],
+        "area_m2": [patch.probability for patch in patches],
         "width_m": [_widest(polygon) * ground.pixel for polygon in polygons],
         "unit": [ground.unit] * len(patches),
     }
     types = {name: float if name.endswith(("m", "m2")) else str for name in rows}
     world = shapely.transform(outlines, ground.to_world)
     return geopandas.GeoDataFrame(rows, geometry=world, crs=ground.crs).astype(types)
+
+
+def _credited(more: np.ndarray, changed: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """How much of each block of the wide parts changed, and of those beside them that a bank cuts.
+
+    A pixel of the file has changed or not, so that nothing is left beside them.
+    """
+    inside = np.pad(wide, 1)
+    left = np.pad(np.where(changed, 0, more.clip(0)), 1)
+    found = np.pad(np.where(wide, more, 0), 1)
+    for step in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        taken = np.where(np.roll(inside, step, axis=(0, 1)), left, 0)
+        found += np.roll(taken, (-step[0], -step[1]), axis=(0, 1))
+        left -= taken
+    credited: np.ndarray = found[1:-1, 1:-1]
+    return credited
 
 
 def _widest(polygon: shapely.Geometry) -> float:
@@ -225,26 +247,26 @@ def _on_grid(
         wanted.transform, precision=1e-6 * math.sqrt(abs(wanted.transform.determinant))
     ):
         return after
-    target = _nearest(after, before.ground, before.water.shape)
+    size, ground = before.water.shape, before.ground
+    valid = _nearest(after.valid, after.ground, ground, size) > 0
+    amounts = _nearest(after.amounts, after.ground, ground, size)
     return dataclasses.replace(
-        after, water=target == 1, valid=target != _NO_DATA, ground=before.ground, probability=None
-    )
+        after, water=valid & (amounts >= 0.5), valid=valid, ground=ground, probability=None,
+        share=None if after.share is None and before.share is None else amounts,
+    )  # fmt: skip
 
 
-def _nearest(after: WholeRaster, ground: Ground, size: tuple[int, ...]) -> np.ndarray:
-    """0 land, 1 water, 255 no data, on another grid of the same coordinate reference system."""
-    classes = np.where(after.valid, after.water, _NO_DATA).astype(np.uint8)
-    target = np.full(size, _NO_DATA, dtype=np.uint8)
+def _nearest(values: np.ndarray, own: Ground, ground: Ground, size: tuple[int, ...]) -> np.ndarray:
+    """float32 on another grid of the same coordinate reference system; 0 beyond the values."""
+    target = np.zeros(size, dtype=np.float32)
     crs = "EPSG:3857" if ground.crs is None else ground.crs.to_wkt()  # the same for both: no change
     reproject(
-        classes,
+        values.astype(np.float32),
         target,
-        src_transform=after.ground.transform,
+        src_transform=own.transform,
         dst_transform=ground.transform,
         src_crs=crs,
         dst_crs=crs,
-        src_nodata=_NO_DATA,
-        dst_nodata=_NO_DATA,
         resampling=Resampling.nearest,
     )
     return target
@@ -253,6 +275,13 @@ def _nearest(after: WholeRaster, ground: Ground, size: tuple[int, ...]) -> np.nd
 def _check_shift(
     shift: Shift, ground: Ground, choice: ChangeChoice, second: FinishedRaster
 ) -> None:
+    if shift.is_beyond_reach and choice.maximum_shift is None:
+        raise DataError(
+            f"dates must lie on each other, got banks that lie more than {REACH} pixels "
+            f"({REACH * ground.pixel:.4g} {ground.unit}) apart ({second.mask}). If the river itself changed "
+            "so much, say which shift you allow (maximum_shift, --maximum-shift), for none can be told; else "
+            "register the dates."
+        )
     limit = 2 * ground.pixel if choice.maximum_shift is None else choice.maximum_shift
     if shift.metres > limit:
         raise DataError(

@@ -110,6 +110,21 @@ def open_journal(output: Path, plan: Mapping[str, Any]) -> Iterator[Journal]:
             folder.rmdir()
 
 
+def remove_leftovers(output: Path, plan: Mapping[str, Any]) -> None:
+    """Remove the strips of a plan whose output is there: its run was killed between the two.
+
+    Strips of another plan stay, and so do those that a run has in its hands.
+    """
+    folder = unfinished(output)
+    try:
+        is_left = read_json(folder / "plan.json") == plan
+    except (DataError, OSError):
+        return
+    if is_left:
+        with contextlib.suppress(OutputError), open_journal(output, plan) as journal:
+            journal.clear()
+
+
 def write_record(folder: Path, strip: int, record: Mapping[str, Any]) -> None:
     """Write down in the folder of an unfinished output that a strip is finished.
 

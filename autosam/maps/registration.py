@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from autosam.maps.metric_ground import Ground
 
-_REACH = 30
-"""Pixels from a bank within which the other date's bank is looked for."""
+REACH = 30
+"""Pixels from a bank within which the other date's bank is looked for: a longer shift cannot be told."""
 _ROUNDS = 30
 _WEAK = 0.02
 """Share of the stronger direction's evidence below which a direction cannot be seen."""
@@ -36,16 +36,23 @@ class Shift:
     spread: float
     """Metres: the median distance that is left between matched banks; change and noise of the banks."""
     directions: int
-    """2: fully known. 1: only across a straight river. 0: too little bank to say anything."""
+    """2: fully known. 1: only across a straight river. 0: nothing can be said."""
+    is_beyond_reach: bool = False
+    """Whether that is because banks that both dates have lie further apart than `REACH` pixels."""
 
     def sentence(self, unit: str) -> str:
         """For the console."""
+        if self.is_beyond_reach:
+            return f"registration unknown: the dates' banks lie more than {REACH} pixels apart"
         if self.directions == 0:
             return "registration unknown: the dates have too little bank in common"
         ending = "" if self.directions == 2 else " (across the river; along it nothing can be seen)"
         return (
             f"shift {self.metres:.2f} {unit}{ending}, {self.spread:.2f} {unit} of bank spread left"
         )
+
+
+_UNKNOWN = Shift(columns=0.0, rows=0.0, metres=0.0, spread=0.0, directions=0)
 
 
 def find_shift(
@@ -62,9 +69,10 @@ def find_shift(
     near = _signed_distance(first, valid)
     other = _signed_distance(second, valid)
     bank = _bank(first, valid)
-    rows, columns = np.nonzero(bank & (np.abs(other) < _REACH))
+    rows, columns = np.nonzero(bank & (np.abs(other) < REACH))
     if len(rows) < _FEWEST:
-        return Shift(columns=0.0, rows=0.0, metres=0.0, spread=0.0, directions=0)
+        both = min(np.count_nonzero(bank), np.count_nonzero(_bank(second, valid))) >= _FEWEST
+        return dataclasses.replace(_UNKNOWN, is_beyond_reach=both)
     normals = _normals(near)[rows, columns]
     shift, directions = np.zeros(2), 0
     for _ in range(_ROUNDS):
@@ -74,6 +82,8 @@ def find_shift(
         shift += step
         if np.abs(step).max() < 1e-3:
             break
+    if not np.linalg.norm(shift) <= REACH:
+        return dataclasses.replace(_UNKNOWN, is_beyond_reach=True)
     left = np.abs(_sampled(other, np.column_stack([columns, rows]) + shift) - near[rows, columns])
     return Shift(
         columns=float(shift[0]),
@@ -113,7 +123,7 @@ def _signed_distance(water: np.ndarray, valid: np.ndarray) -> np.ndarray:
     inside = cv2.distanceTransform((water | ~valid).astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform((~water | ~valid).astype(np.uint8), cv2.DIST_L2, 5)
     signed: np.ndarray = np.where(water, inside - 0.5, 0.5 - outside).astype(np.float32)
-    return signed.clip(-2 * _REACH, 2 * _REACH)
+    return signed.clip(-2 * REACH, 2 * REACH)
 
 
 def _bank(water: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -166,8 +166,11 @@ def _measured(
     cut = _box((zones == number) | (grown == number))
     water, valid, ground = labels[cut] == number, whole.valid[cut], whole.ground.cut(*cut)
     areas = whole.ground.row_areas[cut[0]]
-    filled, islands = find_islands(water, valid, areas=areas, minimum_area=choice.minimum_island)
     amounts = np.where(grown[cut] == number, whole.amounts[cut], 0)
+    filled, islands = find_islands(
+        water, valid, areas=areas, minimum_area=choice.minimum_island,
+        share=None if whole.share is None else amounts,
+    )  # fmt: skip
     share = None if whole.share is None else np.where(filled & ~water, np.float32(1), amounts)
     line = find_centreline(filled, ground)
     interval = None

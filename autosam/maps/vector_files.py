@@ -5,6 +5,7 @@ antimeridian, as RFC 7946 asks; the others keep the raster's own coordinate refe
 """
 
 import contextlib
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from autosam.errors import DataError, OutputError, did_you_mean
 from autosam.files import PathLike, replacing
-from autosam.maps.antimeridian import brought_together, cut_at_antimeridian
+from autosam.maps.antimeridian import brought_together, cut_at_antimeridian, holds_a_pole
 from autosam.maps.metric_ground import lies_on_earth
 
 Frame = Any
@@ -32,6 +33,8 @@ VECTOR_FORMATS: Mapping[str, str] = {
 """Suffix -> GDAL's name of the format."""
 _NO_DATE = "2000-01-01T00:00:00Z"
 """In the place of today's in a GeoPackage: equal polygons are equal files."""
+_LEAST_FREE = 2**20
+"""Bytes below which a disk counts as full: what GDAL says of it names tables and temporary files."""
 _DECIMALS = 9
 """Of degrees in GeoJSON: a tenth of a millimetre, since seven would fold outlines of drone pictures."""
 
@@ -140,13 +143,13 @@ def _write(frame: Frame, beside: Path, *, form: str, layer: str, final: Path) ->
         if form == "Parquet":
             frame.to_parquet(beside, index=False)
             return
-        options: dict[str, Any] = {"geometry_type": _geometry_type(frame)}
+        options: dict[str, Any] = {"geometry_type": _geometry_type(frame), "layer": layer}
         if form == "GeoJSON":
             frame = _in_degrees(frame, final)
             options["geometry_type"] = "Unknown"  # what the antimeridian cuts has several parts
             options |= {"RFC7946": "YES", "COORDINATE_PRECISION": str(_DECIMALS)}
         else:
-            options |= {"layer": layer, "append": form == "GPKG" and _holds(beside, layer)}
+            options["append"] = form == "GPKG" and _holds(beside, layer)
         with warnings.catch_warnings():
             # "'crs' was not provided": said by the recipe, in the user's words.
             warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
@@ -158,8 +161,11 @@ def _write(frame: Frame, beside: Path, *, form: str, layer: str, final: Path) ->
         if form == "GeoJSON":
             _check_geojson(beside, final)
     except (DataSourceError, DataLayerError) as error:
+        if shutil.disk_usage(beside.parent).free < _LEAST_FREE:
+            raise _on_full_disk(final, "no space is left") from error
+        got = " ".join(str(error).split()).replace(str(beside), str(final))
         raise OutputError(
-            f"{final} could not be written: {error}. Choose a folder with space that you may write to."
+            f"{final} could not be written: {got}. Choose a folder with space that you may write to."
         ) from error
 
 
@@ -168,7 +174,7 @@ def _check_geojson(beside: Path, final: Path) -> None:
     with beside.open("rb") as stream:
         stream.seek(max(0, beside.stat().st_size - 16))
         if b"".join(stream.read().split())[-2:] != b"]}":
-            raise _cut_short(final)
+            raise _on_full_disk(final)
 
 
 def _check_geopackage(beside: Path, final: Path, counts: Mapping[str, int]) -> None:
@@ -178,15 +184,14 @@ def _check_geopackage(beside: Path, final: Path, counts: Mapping[str, int]) -> N
             for layer, count in counts.items():
                 query = f'SELECT count(*) FROM "rtree_{layer}_geom"'
                 if database.execute(query).fetchone()[0] != count:
-                    raise _cut_short(final)
+                    raise _on_full_disk(final)
     except sqlite3.Error as error:
-        raise _cut_short(final) from error
+        raise _on_full_disk(final) from error
 
 
-def _cut_short(final: Path) -> OutputError:
+def _on_full_disk(final: Path, got: str = "its end is missing") -> OutputError:
     return OutputError(
-        f"{final} could not be written: its end is missing. The disk may be full: free some space and "
-        "run again."
+        f"{final} could not be written: {got}. The disk may be full: free some space and run again."
     )
 
 
@@ -211,5 +216,10 @@ def _in_degrees(frame: Frame, final: Path) -> Frame:
             "earth it is. Write .gpkg, or georeference the raster first."
         )
     in_degrees = frame.to_crs(4326)
+    if any(holds_a_pole(area) for area in in_degrees.geometry):
+        raise DataError(
+            f"GeoJSON must be of areas beside the poles, got one around a pole ({final}), whose outline is "
+            "no ring in degrees. Write .gpkg."
+        )
     cut = [cut_at_antimeridian(brought_together(area)) for area in in_degrees.geometry]
     return in_degrees.set_geometry(geopandas.GeoSeries(cut, index=frame.index, crs=4326))

@@ -235,7 +235,8 @@ def simplified(
 
     Douglas and Peucker's rule in the topology-preserving form of JTS, in metres as they are in the raster's
     middle: no corner of the staircase lies further than the tolerance from the new outline, or twice that
-    beside the corner at which a ring begins. All polygons are simplified as one, so that neighbours are seen.
+    beside the corner at which a ring begins. All polygons are simplified as one, so that neighbours are seen;
+    those that would lie on each other all the same, under a large tolerance, keep every corner.
     """
     together = np.array(polygons, dtype=object)
     if not tolerance or not polygons:
@@ -246,8 +247,37 @@ def simplified(
     if len(parts) != len(polygons) or not shapely.is_valid(parts).all():
         parts = shapely.simplify(scaled, tolerance)
         parts = np.where(shapely.is_valid(parts), parts, scaled)
+    parts = _without_overlaps(parts, scaled)
     back: np.ndarray = shapely.transform(parts, lambda points: points @ np.linalg.inv(metric).T)
     return back
+
+
+def _without_overlaps(
+    parts: "np.ndarray[tuple[int], np.dtype[np.object_]]", exact: np.ndarray
+) -> "np.ndarray[tuple[int], np.dtype[np.object_]]":
+    """Simplified polygons, but for those that overlap: they are as they were, since then nothing does."""
+    simple = np.ones(len(parts), dtype=bool)
+    while True:
+        larger, smaller = _meeting(parts)
+        fresh = simple[larger] | simple[smaller]
+        larger, smaller = larger[fresh], smaller[fresh]
+        apart = shapely.touches(parts[larger], parts[smaller])  # corners may meet
+        wrong = np.concatenate([larger[~apart], smaller[~apart]])
+        if not simple[wrong].any():
+            return parts
+        simple[wrong] = False
+        parts = np.where(simple, parts, exact)
+
+
+def _meeting(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that have a point in common, that with more corners first: prepared, it answers at once."""
+    shapely.prepare(polygons)
+    one, other = shapely.STRtree(polygons).query(polygons)
+    size = shapely.get_num_coordinates(polygons)
+    ordered = (size[one] > size[other]) | ((size[one] == size[other]) & (one > other))
+    one, other = one[ordered], other[ordered]
+    meet = shapely.intersects(polygons[one], polygons[other])
+    return one[meet], other[meet]
 
 
 def _longer_side(outline: Geometry) -> float:

@@ -56,6 +56,23 @@ def test_along_a_straight_river_nothing_can_be_seen_and_it_says_so():
     assert "along it nothing can be seen" in found.sentence("m")
 
 
+@pytest.mark.parametrize("moved", [(25, 25), (0, 45), (300, 0)])
+def test_a_shift_beyond_reach_is_never_told_as_a_number(tmp_path, moved):
+    size = (400, 900)
+    first, second = bent(size=size), bent(*moved, size=size)
+    if moved == (300, 0):
+        first, second = first[:, :250], np.zeros_like(first[:, :250])
+        second[300:340] = True
+    found = shift_of(first, second)
+    assert (found.directions, found.is_beyond_reach, found.metres) == (0, True, 0)
+    assert "more than 30 pixels apart" in found.sentence("m")
+    pair = dates(tmp_path, first, second)
+    with pytest.raises(DataError, match=r"more than 30 pixels \(15 m\) apart .*--maximum-shift"):
+        measure_change(*pair)
+    _, allowed = measure_change(*pair, choice=ChangeChoice(maximum_shift=100))
+    assert allowed.shift.is_beyond_reach
+
+
 def test_too_little_bank_says_nothing():
     empty = np.zeros((50, 60), dtype=bool)
     assert shift_of(empty, bent(size=(50, 60))).directions == 0
@@ -101,6 +118,40 @@ def test_gained_and_lost_water_are_polygons_of_their_areas(tmp_path):
     assert frame["width_m"].tolist() == pytest.approx([10, 6], abs=0.5)
     assert frame.total_bounds.tolist() == [460020, 5329952.5, 460100, 5329977.5]
     assert frame.is_valid.all()
+
+
+@pytest.mark.parametrize("budget", [40_000, 12_000])
+def test_areas_of_blocks_are_those_of_their_pixels(tmp_path, budget):
+    """Odd places and widths: half of the edges cut a block, and a thin river fills none."""
+    first = np.zeros((301, 401), dtype=bool)
+    first[101:202], first[11:14] = True, True
+    second = first.copy()
+    second[202:251, 51:352] = True  # 49 x 301 pixels gained
+    second[101:132, 33:74] = False  # 31 x 41 lost
+    frame, found = measure_change(
+        *dates(tmp_path, first, second), choice=ChangeChoice(pixel_budget=budget)
+    )
+    assert found.decimation in (2, 4)
+    assert (found.before, found.after) == pytest.approx(
+        (first.sum() / 4, second.sum() / 4), rel=1e-6
+    )
+    assert found.gained_at_all == pytest.approx(49 * 301 / 4, rel=1e-6)
+    assert found.lost_at_all == pytest.approx(31 * 41 / 4, rel=1e-6)
+    assert (found.gained, found.lost) == pytest.approx((49 * 301 / 4, 31 * 41 / 4), rel=0.005)
+    assert sorted(frame["change"]) == ["gained", "lost"]
+
+
+def test_the_coarser_mask_says_what_can_be_told(tmp_path):
+    fine = bent()
+    coarse = write_raster(
+        tmp_path / "coarse.tif", fine[::4, ::4], transform=HALF_METRE * Affine.scale(4)
+    )
+    pair = [find_raster(write_raster(tmp_path / "fine.tif", fine)), find_raster(coarse)]
+    choice = ChangeChoice(maximum_shift=5)
+    widths = [
+        measure_change(*order, choice=choice)[1].minimum_width for order in (pair, pair[::-1])
+    ]
+    assert widths[0] == pytest.approx(widths[1], rel=0.15)
 
 
 def test_banks_a_pixel_apart_are_no_change(tmp_path):

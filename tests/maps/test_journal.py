@@ -1,7 +1,7 @@
 import pytest
 
 from autosam.errors import OutputError
-from autosam.maps.journal import open_journal, unfinished
+from autosam.maps.journal import open_journal, remove_leftovers, unfinished
 
 
 def test_a_finished_strip_is_found_again(tmp_path):
@@ -77,3 +77,17 @@ def test_a_folder_in_the_place_of_the_output_is_one_clear_line(tmp_path):
         made.write_bytes(b"whole")
         with pytest.raises(OutputError, match="could not be written"):
             journal.publish(made, output)
+
+
+def test_strips_whose_output_is_there_are_removed_and_no_others(tmp_path):
+    output = tmp_path / "a.tif"
+    with open_journal(output, {"model": "x"}) as journal:
+        journal.raster("mask", 0).write_bytes(b"strip")
+        journal.finish(0, {})
+        remove_leftovers(output, {"model": "x"})  # a run has them in its hands
+        assert journal.raster("mask", 0).exists()
+    remove_leftovers(output, {"model": "y"})
+    assert unfinished(output).exists()
+    remove_leftovers(output, {"model": "x"})
+    assert not unfinished(output).exists()
+    remove_leftovers(output, {"model": "x"})

@@ -219,6 +219,19 @@ def test_blocks_that_are_water_in_part_make_no_river_larger(tmp_path, width, bud
         assert river_row(river)["width_mean_m"] == pytest.approx(across, rel=0.03)
 
 
+@pytest.mark.parametrize("budget", [60_000, 25_000])
+def test_islands_on_blocks_have_the_area_of_their_pixels(tmp_path, budget):
+    water = straight_river((401, 501), width=300)
+    for row in range(7):
+        for column in range(9):
+            top, left = 70 + 37 * row, 30 + 51 * column
+            water[top : top + 9, left : left + 11] = False
+    (river,) = measured(tmp_path, water, pixel_budget=budget, minimum_island=10.0).rivers
+    assert len(river.islands) == 63
+    assert sum(island.area for island in river.islands) == pytest.approx(63 * 99 / 4, rel=1e-6)
+    assert river.area == pytest.approx(water.sum() / 4, rel=1e-6)
+
+
 def test_reaches_cut_the_line_without_gaps_and_their_areas_add_up(tmp_path):
     river = measured(tmp_path, winding_river(width=24)[0], spacing=4.0).rivers[0]
     rows = reach_rows(river, reach_length=90)

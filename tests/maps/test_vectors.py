@@ -3,12 +3,14 @@ import resource
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from affine import Affine
 from drawn_rivers import TURNED, straight_river, write_raster
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyogrio.errors import DataSourceError
 from pyproj import Geod
 from rasterio.features import rasterize
 from scipy import ndimage
@@ -241,6 +243,47 @@ def test_geojson_is_cut_at_the_antimeridian_and_loses_nothing(tmp_path, crs, tra
     geod = Geod(ellps="WGS84")
     areas = [abs(geod.geometry_area_perimeter(shapely.orient_polygons(p))[0]) for p in pieces]
     assert sum(areas) == pytest.approx(frames(mask)["area_m2"].sum(), rel=2e-3)
+
+
+def test_an_area_around_a_pole_is_refused_as_geojson_and_written_as_gpkg(tmp_path):
+    transform = Affine(100, 0, -3000, 0, -100, 3000)
+    whole = np.ones((60, 60), dtype=bool)
+    mask = write_raster(tmp_path / "m.tif", whole, crs="EPSG:3413", transform=transform)
+    write_polygons(find_raster(mask), tmp_path / "w.gpkg")
+    with pytest.raises(DataError, match=r"got one around a pole .*Write \.gpkg"):
+        write_polygons(find_raster(mask), tmp_path / "w.geojson")
+    assert not (tmp_path / "w.geojson").exists()
+
+
+def test_equal_geojson_is_equal_to_the_byte_and_names_its_layer(tmp_path):
+    mask = find_raster(write_raster(tmp_path / "m.tif", ring()))
+    for name in ("a", "b"):
+        write_polygons(mask, tmp_path / f"{name}.geojson")
+    assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "b.geojson").read_bytes()
+    assert pyogrio.list_layers(tmp_path / "a.geojson")[:, 0].tolist() == ["water"]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".geojson"])
+def test_a_full_disk_is_told_in_our_words(tmp_path, monkeypatch, suffix):
+    mask = find_raster(write_raster(tmp_path / "m.tif", ring()))
+
+    def fails(*_, **__):
+        raise DataSourceError("sqlite3_exec(CREATE TABLE ...) failed")
+
+    monkeypatch.setattr("autosam.maps.vector_files.pyogrio.write_dataframe", fails)
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("autosam.maps.vector_files.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match=r"no space is left\. The disk may be full"):
+        write_polygons(mask, tmp_path / f"w{suffix}")
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 10.0, 100.0])
+def test_no_tolerance_lays_polygons_on_each_other(tmp_path, tolerance):
+    mask = find_raster(write_raster(tmp_path / "m.tif", lakes(0, (160, 200))))
+    (found,) = polygon_frames(mask, VectorChoice(tolerance=tolerance, minimum_area=0))
+    assert len(found) > 20
+    assert found.geometry.is_valid.all()
+    assert shapely.union_all(found.geometry).area == pytest.approx(found.geometry.area.sum())
 
 
 def test_areas_in_degrees_at_sixty_north_are_geodesic(tmp_path):
