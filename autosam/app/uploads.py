@@ -22,6 +22,7 @@ from autosam.data.images import read_image
 from autosam.drawing import shrink
 from autosam.errors import AutoSamError, OutputError, one_line
 from autosam.maps.metric_ground import read_ground
+from autosam.maps.model_grid import SQUARE, metres_per_pixel
 from autosam.maps.raster_preview import read_preview
 from autosam.maps.rasters import open_raster
 from autosam.types import Georeference
@@ -215,6 +216,11 @@ def _open_raster(file: Path, name: str) -> Picture:
             notes.append(f"band {bands} as the colours")
         if raster.dtype != "uint8":
             notes.append(f"{raster.dtype} stretched to 8 bits, the same for the whole raster")
+        sides = metres_per_pixel(georeference, (height, width))
+        if sides is not None and max(sides) > SQUARE * min(sides):
+            notes.append(
+                "its pixels are not square: the mask by tiles squares them, this one does not"
+            )
     return Picture(
         name=name, file=file, size=(height, width), screen=preview.image, valid=preview.valid,
         georeference=georeference, place=_place(georeference, (height, width), name),

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from autosam.data.decoding import StoredValues, check_size, decode_file, decode_image
+from autosam.data.geometry import PADDING_COLOUR
 from autosam.errors import ImageError, MissingPathError
 from autosam.files import PathLike
 from autosam.types import Georeference
@@ -40,7 +41,8 @@ def read_image(source: PathLike | bytes, *, name: str = "") -> Picture:
 
     Grey is repeated, palettes and CMYK are converted, the EXIF orientation is applied, and 16 bits
     are stretched to 8 between two percentiles, the same for all channels. Fully transparent pixels
-    are not valid; the colour of all others is left as it is. Of several pages the first is read.
+    are not valid and show SAM's mean colour, as padding does, whatever is stored beneath; the colour of
+    all others is left as it is. Of several pages the first is read.
 
     Args:
         source: The file, or its bytes.
@@ -216,6 +218,7 @@ def _assembled(stored: StoredValues, label: str) -> Picture:
         notes.append("grey repeated in three channels")
     if valid is not None:
         notes.append(f"{1 - valid.mean():.1%} transparent, without data")
+        values = np.where(valid[..., None], values, np.array(PADDING_COLOUR, np.uint8))
     return Picture(image=np.ascontiguousarray(values), valid=valid, notes=tuple(notes))
 
 

@@ -63,7 +63,7 @@ class RasterJob:
             batch=batch,
             bands=raster.bands,
             values=choose_value_range(raster, settings.choice.value_range),
-            grid=_with_note(grid, side, settings.scales),
+            grid=_with_notes(grid, raster.notes, side, settings.scales),
             tiles=tiles,
             scales=None
             if settings.scales == (1.0,)
@@ -128,12 +128,14 @@ class RasterJob:
         return Window(top, left, bottom - top, right - left)
 
 
-def _with_note(grid: ModelGrid, side: int, scales: Sequence[float]) -> ModelGrid:
-    """A model enlarges what is smaller than its square: what is shrunk must have been large enough."""
-    if min(scales) >= 1 or max(grid.size) >= side:
-        return grid
-    note = (
-        f"at scale {min(scales):g} a tile has {side} pixels, and the raster fewer: the model sees it at a "
-        "larger scale"
-    )
-    return dataclasses.replace(grid, notes=(*grid.notes, note))
+def _with_notes(
+    grid: ModelGrid, notes: Sequence[str], side: int, scales: Sequence[float]
+) -> ModelGrid:
+    """With those of the raster; a model enlarges what is smaller than its square."""
+    notes = [*grid.notes, *notes]
+    if min(scales) < 1 and max(grid.size) < side:
+        notes.append(
+            f"at scale {min(scales):g} a tile has {side} pixels, and the raster fewer: the model sees it at "
+            "a larger scale"
+        )
+    return dataclasses.replace(grid, notes=tuple(notes))

@@ -13,7 +13,7 @@ from pyproj.exceptions import ProjError
 from autosam.errors import ConfigError, DataError
 from autosam.types import Georeference
 
-_SQUARE = 1.1
+SQUARE = 1.1
 """Longer over shorter side up to which a pixel passes for square."""
 _OBLONG = 3.0
 """Longer over shorter side from which a geotransform is more likely wrong than meant."""
@@ -135,7 +135,7 @@ def choose_model_grid(
             f"{_length(mean)} per pixel is outside the {_length(trained[0])} to {_length(trained[1])} that "
             f"the model was trained with: it sees the raster at {_length(wanted)}"
         )
-    elif max(metres) > _SQUARE * min(metres):
+    elif max(metres) > SQUARE * min(metres):
         note = f"pixels are {_length(metres[0])} x {_length(metres[1])}: the model sees them square"
     else:
         return ModelGrid(source_size=size, size=size, metres=metres)

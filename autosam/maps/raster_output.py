@@ -147,7 +147,7 @@ def write_cog(
         OutputError: The disk is full, or the folder cannot be written.
     """
     joined = strips[0][0].with_name(f"{layer.name}.vrt")
-    _check_space(output, sum(strip.stat().st_size for strip, _ in strips))
+    _check_space(output, sum(strip.stat().st_size for strip, _ in strips if strip.exists()))
     joined.write_text(_virtual(layer, strips, size, georeference, tags), encoding="utf-8")
     options: dict[str, Any] = {
         "compress": "DEFLATE", "blocksize": BLOCK, "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER",

@@ -6,6 +6,7 @@ import math
 import cv2
 import numpy as np
 
+from autosam.data.geometry import PADDING_COLOUR
 from autosam.maps.rasters import Raster
 from autosam.maps.sampling import choose_value_range
 from autosam.maps.value_range import ValueRange
@@ -20,7 +21,7 @@ class Preview:
     """A raster, shrunk."""
 
     image: np.ndarray
-    """(height, width, 3) uint8, RGB."""
+    """(height, width, 3) uint8, RGB; the colour of padding where there is no data, as `map` shows a model."""
     valid: np.ndarray | None
     """(height, width) bool, False where at least half has no data; None when all has."""
 
@@ -54,8 +55,8 @@ def _from_overviews(
 ) -> tuple[np.ndarray, np.ndarray]:
     """From twice the size, so that neighbours are averaged and not left out."""
     stored, valid = raster.read_decimated((2 * shape[0], 2 * shape[1]))
-    image = _rgb(values.to_8_bits(np.ascontiguousarray(np.moveaxis(stored, 0, -1))))
-    return _reduced(image, valid, shape)
+    image = values.to_8_bits(np.ascontiguousarray(np.moveaxis(stored, 0, -1)))
+    return _reduced(_shown(image, valid), valid, shape)
 
 
 def _from_strips(
@@ -66,18 +67,21 @@ def _from_strips(
     images, areas = [], []
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        image = _rgb(values.to_8_bits(raster.read(top, bottom)))
+        image = values.to_8_bits(raster.read(top, bottom))
         valid = raster.read_valid(top, bottom)
         shape = (math.ceil((bottom - top) / step), width)
-        image, valid = _reduced(image, valid, shape)
+        image, valid = _reduced(_shown(image, valid), valid, shape)
         images.append(image)
         areas.append(valid)
     return np.concatenate(images), np.concatenate(areas)
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """(height, width, 3) of one or three bands."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+def _shown(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """(height, width, 3) of one or three bands, in the colour of padding where there is no data."""
+    colours = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    if valid.all():
+        return colours
+    return np.where(valid[..., None], colours, np.array(PADDING_COLOUR, np.uint8))
 
 
 def _reduced(

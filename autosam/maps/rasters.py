@@ -28,6 +28,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises when GDAL cannot go on."""
 _MERGED = ("uint8", "uint16", "int16", "float32")
 """Types of which OpenCV lays bands side by side."""
+_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _URLS = ("http://", "https://")
 _CACHED_BLOCK_ROWS = 2
 _CACHE_MEGABYTES = 16, 256
@@ -64,9 +65,20 @@ class Raster:
         self._dataset = dataset
         self.label = label
         self.bands = _chosen_bands(dataset, choice.bands, label)
+        self._bands_are_named = bool(choice.bands) or set(_COLOURS) <= set(dataset.colorinterp)
         self._palette = _palette(dataset, self.bands)
         self._nodata = _possible_nodata(choice.nodata, self.dtype, label)
         self._kind = _mask_kind(dataset, self.bands)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which bands were taken for the colours, where neither the raster nor anybody says so."""
+        plain = [kind for kind in self._dataset.colorinterp if kind != ColorInterp.alpha]
+        if self._bands_are_named or len(plain) == len(self.bands):
+            return ()
+        taken = ", ".join(str(band) for band in self.bands)
+        seen = "are taken for red, green and blue" if len(self.bands) == 3 else "is taken for grey"
+        return (f"of its {len(plain)} bands {taken} {seen}; --bands names others",)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -280,12 +292,11 @@ def _chosen_bands(dataset: Any, wanted: Sequence[int], label: str) -> tuple[int,
             f"raster must have bands, got none ({label}). "
             "It may be a container: name one of its subdatasets as GDAL does."
         )
-    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     kinds = list(dataset.colorinterp)
     if wanted:
         bands = tuple(wanted)
-    elif all(colour in kinds for colour in colours):
-        bands = tuple(kinds.index(colour) + 1 for colour in colours)
+    elif all(colour in kinds for colour in _COLOURS):
+        bands = tuple(kinds.index(colour) + 1 for colour in _COLOURS)
     else:
         plain = [i + 1 for i, kind in enumerate(kinds) if kind != ColorInterp.alpha]
         bands = tuple(plain[:3] if len(plain) >= 3 else plain[:1])

@@ -216,10 +216,17 @@ def _in_degrees(frame: Frame, final: Path) -> Frame:
             "earth it is. Write .gpkg, or georeference the raster first."
         )
     in_degrees = frame.to_crs(4326)
-    if any(holds_a_pole(area) for area in in_degrees.geometry):
+    whole = [_cut(shape, final) for shape in in_degrees.geometry]
+    return in_degrees.set_geometry(geopandas.GeoSeries(whole, index=frame.index, crs=4326))
+
+
+def _cut(shape: Any, final: Path) -> Any:
+    """An area within -180 and 180 degrees; anything else as it is."""
+    if shape.geom_type != "Polygon":
+        return shape
+    if holds_a_pole(shape):
         raise DataError(
             f"GeoJSON must be of areas beside the poles, got one around a pole ({final}), whose outline is "
             "no ring in degrees. Write .gpkg."
         )
-    cut = [cut_at_antimeridian(brought_together(area)) for area in in_degrees.geometry]
-    return in_degrees.set_geometry(geopandas.GeoSeries(cut, index=frame.index, crs=4326))
+    return cut_at_antimeridian(brought_together(shape))

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable
 from pathlib import Path
 
-from autosam.errors import AutoSamError, one_line
+from autosam.errors import AutoSamError, OutputError, one_line
 from autosam.files import PathLike, read_json
 from autosam.inference.planned_rasters import raster_of
 from autosam.maps.finished_rasters import find_raster
@@ -49,6 +49,8 @@ def draw_page(
         written = write_map_page(
             page, raster, words=words, picture=shown, choice=choice, layers=layers
         )
+    except OutputError:
+        raise
     except AutoSamError as error:
         if picture is not None or shown is None:
             raise

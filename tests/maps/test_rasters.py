@@ -5,6 +5,7 @@ from raster_scenes import UTM, river, write_raster
 from rasterio.enums import ColorInterp
 
 from autosam.errors import ConfigError, ImageError, MissingPathError
+from autosam.maps.raster_preview import read_preview
 from autosam.maps.rasters import RasterChoice, open_raster
 from autosam.maps.sampling import choose_value_range, decimated_valid
 
@@ -231,3 +232,32 @@ def test_a_nodata_value_that_no_pixel_can_have_is_refused(tmp_path, dtype, nodat
 def test_a_nodata_value_that_a_pixel_can_have_is_taken(tmp_path, dtype, nodata):
     _, valid = read_all(write_raster(tmp_path / "a.tif", IMAGE.astype(dtype)), nodata=nodata)
     assert valid.any()
+
+
+@pytest.mark.parametrize(
+    ("bands", "choice", "note"),
+    [
+        (1, {}, None),
+        (2, {}, "of its 2 bands 1 is taken for grey; --bands names others"),
+        (3, {}, None),
+        (5, {}, "of its 5 bands 1, 2, 3 are taken for red, green and blue; --bands names others"),
+        (5, {"bands": (3, 2, 1)}, None),
+    ],
+)
+def test_bands_that_nobody_named_are_told(tmp_path, bands, choice, note):
+    image = np.zeros((20, 30, bands), np.uint16)
+    path = write_raster(tmp_path / "a.tif", image, photometric="minisblack")
+    with open_raster(path, choice=RasterChoice(**choice)) as raster:
+        assert raster.notes == (() if note is None else (note,))
+
+
+def test_a_preview_shows_no_data_as_a_model_sees_it(tmp_path):
+    image = np.full((40, 60, 3), 200, np.uint8)
+    image[:, :21] = 0
+    with open_raster(write_raster(tmp_path / "a.tif", image, nodata=0)) as raster:
+        preview = read_preview(raster, longest=20)
+    assert preview.image[0, 0].tolist() == [124, 116, 104]
+    assert preview.image[0, 19].tolist() == [200, 200, 200]
+    assert (
+        preview.image.min() >= 104
+    )  # nothing dark where the two meet: dark is what water looks like
