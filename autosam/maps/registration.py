@@ -71,8 +71,8 @@ def find_shift(
     bank = _bank(first, valid)
     rows, columns = np.nonzero(bank & (np.abs(other) < REACH))
     if len(rows) < _FEWEST:
-        both = min(np.count_nonzero(bank), np.count_nonzero(_bank(second, valid))) >= _FEWEST
-        return dataclasses.replace(_UNKNOWN, is_beyond_reach=both)
+        fewest = min(np.count_nonzero(bank), np.count_nonzero(_bank(second, valid)))
+        return dataclasses.replace(_UNKNOWN, is_beyond_reach=bool(fewest >= _FEWEST))
     normals = _normals(near)[rows, columns]
     shift, directions = np.zeros(2), 0
     for _ in range(_ROUNDS):

@@ -51,7 +51,10 @@ class Stations:
 
     @property
     def braiding(self) -> float:
-        """Mean number of channels: the channel-count index of Egozi and Ashmore (2008)."""
+        """Mean number of channels: the channel-count index of Egozi and Ashmore (2008).
+
+        A bay that a cross-section meets is a channel as well: the section cannot see where it ends.
+        """
         return float(self.channels.mean())
 
 
