@@ -1,8 +1,9 @@
 """Question: what does the overlap of tiles buy, and should probabilities or logits be blended?
 
-Method: each picture is masked twice, the second time with the grid of tiles moved by half a step. Where the
-        two masks differ, it was the place of a tile that decided, not the ground. Counted in the interior,
-        half a tile and more from the frame. IoU is that with the label. The work is in tiles.
+Method: each picture is masked three times, the second time with the grid of tiles moved by half a step, the
+        third time by half a tile. Where masks differ, it was the place of a tile that decided, not the
+        ground. Counted in the interior, half a tile and more from the frame. IoU is that with the label.
+        The work is in tiles.
 Run:    python benchmarks/accuracy/seams.py --pictures FOLDER [FOLDER ...] --out seams.json [--model RUN]
 """
 
@@ -88,18 +89,22 @@ def measure(model: TileModel, sample: Sample) -> list[dict[str, Any]]:
             counted = Counted(model, blend)
             still = probability_of(counted, sample, overlap=overlap, shift=0)
             tiles = counted.tiles
-            shift = round(model.side * (1 - overlap)) // 2  # by a whole step no tile would move
-            moved = probability_of(counted, sample, overlap=overlap, shift=shift)
+            # Where overlap is a half, half a tile is a whole step: inside, no tile has another place.
+            shifts = round(model.side * (1 - overlap)) // 2, model.side // 2
+            moved, further = (
+                probability_of(counted, sample, overlap=overlap, shift=shift) for shift in shifts
+            )
             if blend == "logit":
-                still, moved = _as_probability(still), _as_probability(moved)
+                still, moved, further = (_as_probability(one) for one in (still, moved, further))
             inside = np.s_[model.side // 2 : -model.side // 2, model.side // 2 : -model.side // 2]
-            water, other = still >= model.threshold, moved >= model.threshold
+            water, other, third = (one >= model.threshold for one in (still, moved, further))
             truth = sample.mask
             rows.append(
                 {
                     "picture": sample.name, "overlap": overlap, "blend": blend, "tiles": tiles,
                     "mean_difference": float(np.abs(still - moved)[inside].mean()),
                     "changed_share": float((water != other)[inside].mean()),
+                    "changed_share_by_half_a_tile": float((water != third)[inside].mean()),
                     "iou": None
                     if truth is None or not (truth & sample.valid_area).any()
                     else mask_iou(water, truth, valid=sample.valid),
@@ -121,6 +126,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "tiles": sum(row["tiles"] for row in own),
                     "mean_difference": float(np.mean([row["mean_difference"] for row in own])),
                     "changed_share": float(np.mean([row["changed_share"] for row in own])),
+                    "changed_share_by_half_a_tile": float(
+                        np.mean([row["changed_share_by_half_a_tile"] for row in own])
+                    ),
                     "iou": float(np.mean(scored)) if scored else None,
                 }
             )  # fmt: skip
