@@ -59,33 +59,52 @@ def _iou(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool
 
 def _cost(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool:
     """Milliseconds of a picture against IoU; of each method its best automatic prompt."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     best: dict[str, tuple[float, float, str]] = {}
     for line in lines:
         score, cost = summary(line, "iou", result["blocks"]).mean, line.costs["milliseconds"]
         if score is None or not cost or line.is_oracle or line.has_seen:
             continue
         best[line.method] = max(best.get(line.method, (-1.0, 0.0, "")), (score, cost, line.label))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")  # not as powers of ten
+    axes.margins(x=0.05, y=0.1)
+    points = []
     for score, cost, label in best.values():
         beaten = any(other > score and time < cost for other, time, _ in best.values())
-        colour = "0.6" if beaten else LINE_COLOURS[0]
-        axes.plot([cost], [score], "o", color=colour)
-        axes.annotate(
-            label,
-            (cost, score),
-            textcoords="offset points",
-            xytext=(5, 3),
-            fontsize=7,
-            color=colour,
-        )
-    axes.set_xscale("log")
-    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        ticks(lambda value, _: f"{value:g}")  # not as powers of ten
+        points.append((cost, score, label, "0.45" if beaten else LINE_COLOURS[0]))
+        axes.plot([cost], [score], "o", color=points[-1][-1])
     axes.set_xlabel(
         "milliseconds a picture, one after the other (grey: another is better and faster)"
     )
     axes.set_ylabel("mean IoU")
-    axes.margins(x=0.2, y=0.1)
+    _name_points(axes, points)
     return len(best) > 1
+
+
+def _name_points(axes: "Axes", points: Sequence[tuple[float, float, str, str]]) -> None:
+    """Names in a column on the right, the highest first, each with a line to its point.
+
+    Args:
+        axes: With its limits as they will stay.
+        points: x, y, name and colour of each.
+    """
+    ordered = sorted(points, key=lambda point: -point[1])
+    low, high = axes.get_ylim()
+    gap, place = 0.052, 1.0
+    for number, (x, y, name, colour) in enumerate(ordered):
+        below = gap * (len(ordered) - 1 - number)  # that those to come will need
+        place = max(min((y - low) / (high - low), place), below)
+        axes.annotate(
+            name, (x, y), xytext=(1.03, place), textcoords="axes fraction", fontsize=7, color=colour,
+            va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.5,
+                        "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)},
+        )  # fmt: skip
+        place -= gap
 
 
 def _histograms(result: Mapping[str, Any], lines: Sequence[Line], axes: "Axes") -> bool:
@@ -223,7 +242,7 @@ def _fixed(height: float) -> Callable[[Sequence[Line]], float]:
 
 _FIGURES: Mapping[str, tuple[str, Draw, Callable[[Sequence[Line]], float]]] = {
     "iou": ("every method", _iou, lambda lines: 1.4 + 0.24 * len(lines)),
-    "cost": ("accuracy against time", _cost, _fixed(4.0)),
+    "cost": ("accuracy against time", _cost, _fixed(5.0)),
     "histogram": ("scores of pictures", _histograms, _fixed(3.4)),
     "risk": ("what abstaining is worth", _risk, _fixed(3.4)),
     "gauge": ("the out-of-domain gauge", _gauge, _fixed(3.8)),
