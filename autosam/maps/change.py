@@ -67,7 +67,7 @@ class ChangeMeasures:
     """Significant: wider than `minimum_width`, in polygons of the smallest area at least."""
     lost: float
     gained_at_all: float
-    """Every pixel that became water."""
+    """Every pixel that became water; of blocks of pixels, what each gained on balance."""
     lost_at_all: float
     common: float
     """Where both dates have data."""
