@@ -1,5 +1,6 @@
 """The command that shows the page."""
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -38,7 +39,9 @@ def app(
         ) from error
     from autosam.inference.segmenter import AutoSam
 
-    serve(
-        lambda: AutoSam.from_pretrained(model, device=device, token=token), source=model, host=host,
-        port=port, largest_upload_mb=max_upload, open_browser=browser, say=say,
-    )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        serve(
+            lambda: AutoSam.from_pretrained(model, device=device, token=token), source=model, host=host,
+            port=port, largest_upload_mb=max_upload, open_browser=browser, say=say,
+        )  # fmt: skip
+    say("ended; what was uploaded is removed")

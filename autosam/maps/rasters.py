@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -69,6 +70,7 @@ class Raster:
         self._palette = _palette(dataset, self.bands)
         self._nodata = _possible_nodata(choice.nodata, self.dtype, label)
         self._kind = _mask_kind(dataset, self.bands)
+        self._lost: str | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -138,7 +140,7 @@ class Raster:
             ImageError: The file is damaged there, or cannot be reached.
         """
         window = self._window(top, bottom, left, right)
-        with gdal_named(self.label):
+        with self._reading():
             stored = self._dataset.read(list(self.bands), window=window)
         if self._palette is not None:
             return np.asarray(self._palette[stored[0]])
@@ -160,7 +162,7 @@ class Raster:
         if self.has_data_everywhere:
             return np.ones((int(window.height), int(window.width)), bool)
         bands = list(self.bands)
-        with gdal_named(self.label):
+        with self._reading():
             if self._kind == "shared":
                 valid = self._dataset.read_masks(bands[0], window=window) > 0
             else:
@@ -182,10 +184,23 @@ class Raster:
             ImageError: As for `read`.
         """
         bands = list(self.bands)
-        with gdal_named(self.label):
+        with self._reading():
             values = self._dataset.read(bands, out_shape=(len(bands), *shape))
             masks = self._dataset.read_masks(bands, out_shape=(len(bands), *shape))
         return values, (masks > 0).any(axis=0) & self._has_numbers(values)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """GDAL says once that a mosaic's part cannot be read, then gives zeros for it: here it stays said."""
+        if self._lost is not None:
+            raise ImageError(self._lost)
+        try:
+            with gdal_named(self.label):
+                yield
+        except ImageError as error:
+            if self._dataset.driver == "VRT":
+                self._lost = str(error)
+            raise
 
     def _has_numbers(self, stored: np.ndarray) -> np.ndarray:
         """(bands, rows, columns) to (rows, columns) bool: some band is a number and not nodata."""
@@ -221,9 +236,30 @@ def open_raster(
         with gdal_named(label), ungeoreferenced():
             dataset = rasterio.open(path)
         with dataset:
+            if dataset.driver == "VRT":
+                _check_parts(path, label)
             raster = Raster(dataset, label, choice or RasterChoice())
             with rasterio.Env(GDAL_CACHEMAX=_cache_megabytes(dataset)):
                 yield raster
+
+
+def _check_parts(path: str, label: str) -> None:
+    """Refuse a mosaic of which a file is missing: without a value for no data GDAL would show it as black."""
+    mosaic = Path(path)
+    try:
+        sources = ElementTree.parse(mosaic).iter("SourceFilename")
+    except (OSError, ElementTree.ParseError):
+        return  # elsewhere, or written into the name itself
+    for source in sources:
+        name = (source.text or "").strip()
+        if not name or ":" in name or name.startswith("/vsi"):
+            continue  # GDAL's own names
+        part = mosaic.parent / name if source.get("relativeToVRT") == "1" else Path(name)
+        if not part.exists():
+            raise ImageError(
+                f"mosaic must have all its parts, got none at {part} ({label}). Put it there, or build the "
+                "mosaic anew without it."
+            )
 
 
 def is_remote(source: str) -> bool:

@@ -20,6 +20,8 @@ from autosam.maps.islands import Island, find_islands
 from autosam.maps.metric_ground import Ground
 from autosam.maps.widths import Stations, Wetness, measure_stations
 
+_MOST_NAMED = 10
+"""Rivers in a note."""
 _THIN_SHARE = 0.25
 """Of a block: what a river half as wide as a block has at the least, where it lies in two of them."""
 
@@ -202,6 +204,11 @@ def _stations(
     if line is None:
         return None
     least = 4 * ground.pixel
+    if spacing is not None and spacing < ground.pixel / 4:
+        raise ConfigError(
+            f"spacing must be at least a quarter of a pixel, {ground.pixel / 4:.3g} {ground.unit}, got "
+            f"{spacing:g}. Choose a larger one."
+        )
     width = float(wetness.water.sum()) * ground.pixel**2 / max(line.length, least)
     width = min(max(least, width), max(least, line.length / 8))
     return measure_stations(
@@ -237,7 +244,12 @@ def _notes(rivers: list[River], whole: WholeRaster) -> tuple[str, ...]:
         notes.append(f"{rest:.0f} {square} of water in smaller pieces are not measured")
     lineless = [str(river.number) for river in rivers if river.centreline is None]
     if lineless:
-        notes.append(f"no bank in the picture, so no centreline: river {', '.join(lineless)}")
+        more = len(lineless) - _MOST_NAMED
+        others = f" and {more} more" if more > 0 else ""
+        notes.append(
+            "no centreline, for it is as round as a lake or shows no bank: river "
+            f"{', '.join(lineless[:_MOST_NAMED])}{others}"
+        )
     opened = sum(int(river.stations.is_open.sum()) for river in rivers if river.stations)
     if opened:
         notes.append(

@@ -101,7 +101,7 @@ def _draw_river(axes: "Axes", river: River, measures: RiverMeasures) -> None:
             *(river.ground.to_pixels(ends) + shift).T, style, color=_SECTION, lw=0.9
         )  # fmt: skip
     axes.plot([], [], color=_SECTION, lw=0.9, label="cross-section (dotted: open)")
-    if len(measures.rivers) > 1:
+    if len(measures.rivers) > 1 and river.number <= _MOST_ROWS:
         place = river.ground.to_pixels(stations.points[len(stations.points) // 2][None])[0] + shift
         axes.annotate(
             str(river.number), place, ha="center", va="center", fontsize=9, fontweight="bold",

@@ -187,7 +187,9 @@ def _section(
         "main_width": main * step,
         "channels": _runs(wet),
         "is_open": (wet[:, :-1] & ~seen[:, 1:]).any(axis=1)
-        | (wet[:, 1:] & ~seen[:, :-1]).any(axis=1),
+        | (wet[:, 1:] & ~seen[:, :-1]).any(axis=1)
+        | wet[:, 0]
+        | wet[:, -1],  # it ends in the water
         "left": np.where(any_wet, offsets[first] - step / 2, 0),
         "right": np.where(any_wet, offsets[last] + step / 2, 0),
         **levels,

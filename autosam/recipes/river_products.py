@@ -121,6 +121,9 @@ def measure_river(
     _check_folder(folder, Path(mask))
     raster = find_raster(mask, _probability_of(mask, probability))
     measures = measure_rivers(raster, choice=choice)
+    about = {"mask": _told_of_mask(Path(mask), folder), **_river_numbers(measures)}
+    # Before the others, so that what a killed run leaves is known for ours and for unfinished.
+    write_json(folder / f"{stem}.json", {**about, "unfinished": True})
     files = {"layers": write_river_layers(folder / f"{stem}.gpkg", measures)}
     files |= write_tables(folder, measures, stem=stem)
     numbers: dict[str, Any] = {}
@@ -131,8 +134,7 @@ def measure_river(
         )
     if report:
         files["report"] = save_report(folder / f"{stem}-report.png", measures)
-    numbers |= _river_numbers(measures)
-    numbers["mask"] = _told_of_mask(Path(mask), folder)
+    numbers |= about
     numbers["files"] = {name: path.name for name, path in files.items()}
     write_json(folder / f"{stem}.json", numbers)
     for line in _river_sentences(measures):

@@ -261,3 +261,39 @@ def test_a_preview_shows_no_data_as_a_model_sees_it(tmp_path):
     assert (
         preview.image.min() >= 104
     )  # nothing dark where the two meet: dark is what water looks like
+
+
+def mosaic(folder, parts):
+    """A VRT of pictures of 20 x 30 px side by side, without a value for no data."""
+    sources = "".join(
+        f"<SimpleSource><SourceFilename relativeToVRT='1'>{name}</SourceFilename><SourceBand>1</SourceBand>"
+        f"<SrcRect xOff='0' yOff='0' xSize='30' ySize='20'/>"
+        f"<DstRect xOff='{30 * number}' yOff='0' xSize='30' ySize='20'/></SimpleSource>"
+        for number, name in enumerate(parts)
+    )
+    path = folder / "mosaic.vrt"
+    path.write_text(
+        f"<VRTDataset rasterXSize='{30 * len(parts)}' rasterYSize='20'>"
+        f"<VRTRasterBand dataType='Byte' band='1'>{sources}</VRTRasterBand></VRTDataset>"
+    )
+    return path
+
+
+def test_a_mosaic_without_one_of_its_parts_is_refused(tmp_path):
+    write_raster(tmp_path / "a.tif", np.full((20, 30, 1), 9, np.uint8))
+    path = mosaic(tmp_path, ["a.tif", "gone.tif"])
+    with (
+        pytest.raises(ImageError, match=r"all its parts, got none at .*gone\.tif"),
+        open_raster(path),
+    ):
+        pass
+
+
+def test_a_part_that_cannot_be_read_fails_at_every_look_and_not_only_at_the_first(tmp_path):
+    write_raster(tmp_path / "a.tif", np.full((20, 30, 1), 9, np.uint8))
+    (tmp_path / "b.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:60])
+    with open_raster(mosaic(tmp_path, ["a.tif", "b.tif"])) as raster:
+        assert (raster.read(0, 20, left=0, right=30) == 9).all()
+        for _ in range(3):
+            with pytest.raises(ImageError):
+                raster.read(0, 20)

@@ -153,7 +153,7 @@ def test_all_water_has_an_area_and_says_that_it_has_no_bank(tmp_path):
     found = measured(tmp_path, np.ones((60, 80), dtype=bool))
     row = river_row(found.rivers[0])
     assert (row["area_m2"], row["length_m"], row["width_mean_m"]) == (1200, None, None)
-    assert "no bank in the picture, so no centreline: river 1" in found.notes
+    assert "no centreline, for it is as round as a lake or shows no bank: river 1" in found.notes
 
 
 def test_a_river_along_the_frame_is_followed_and_all_its_sections_are_open(tmp_path):
@@ -230,6 +230,11 @@ def test_islands_on_blocks_have_the_area_of_their_pixels(tmp_path, budget):
     assert len(river.islands) == 63
     assert sum(island.area for island in river.islands) == pytest.approx(63 * 99 / 4, rel=1e-6)
     assert river.area == pytest.approx(water.sum() / 4, rel=1e-6)
+
+
+def test_a_spacing_of_less_than_a_quarter_of_a_pixel_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"a quarter of a pixel, 0\.125 m, got 1e-06"):
+        measured(tmp_path, straight_river(), spacing=1e-6)
 
 
 def test_reaches_cut_the_line_without_gaps_and_their_areas_add_up(tmp_path):

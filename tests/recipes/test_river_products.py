@@ -77,6 +77,26 @@ def test_two_masks_of_one_name_never_replace_each_other_s_measures(pair, tmp_pat
     assert measure_river(pair[0], tmp_path / "out", say=quiet)["mask"]["file"] == "../ortho.tif"
 
 
+def test_what_a_killed_run_leaves_is_known_for_unfinished_and_made_again(
+    pair, tmp_path, monkeypatch
+):
+    measure_river(pair[0], tmp_path / "out", say=quiet)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("autosam.recipes.river_products.write_tables", killed)
+        for folder in ("out", "new"):
+            with pytest.raises(KeyboardInterrupt):
+                measure_river(pair[0], tmp_path / folder, say=quiet)
+            assert json.loads((tmp_path / folder / "ortho.json").read_text())["unfinished"]
+    for folder in ("out", "new"):
+        numbers = measure_river(pair[0], tmp_path / folder, say=quiet)
+        assert json.loads((tmp_path / folder / "ortho.json").read_text()) == numbers
+        assert "unfinished" not in numbers
+
+
 def test_without_a_probability_and_a_report_there_is_less(pair, tmp_path):
     said = []
     measure_river(pair[0], tmp_path / "out", report=False, say=said.append)

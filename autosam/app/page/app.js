@@ -386,7 +386,10 @@ async function followTiles() {
   while (state && state.id === id && state.detail && state.detail.state === "running") {
     await new Promise((later) => setTimeout(later, 500));
     let found;
-    try { found = await (await ask(`/api/pictures/${id}`)).json(); } catch (error) { showError(error.message); return; }
+    try { found = await (await ask(`/api/pictures/${id}`)).json(); } catch (error) {
+      if (state && state.id === id) showError(error.message);
+      return;
+    }
     if (!state || state.id !== id) return;
     state.detail = found.detail;
     describeTiles();
