@@ -132,7 +132,7 @@ VRT_OF_NOTHING = """<VRTDataset rasterXSize="60" rasterYSize="80">
         ("a.tif", lambda whole, deep: b"", "got 0 bytes"),
         ("a.tif", lambda whole, deep: b"<html>not found</html>", "of a format that GDAL reads"),
         ("a.vrt", lambda whole, deep: BROKEN_VRT.encode(), "Parse error"),
-        ("a.vrt", lambda whole, deep: VRT_OF_NOTHING.encode(), "No such file"),
+        ("a.vrt", lambda whole, deep: VRT_OF_NOTHING.encode(), "all its parts"),
     ],
 )
 def test_a_bad_raster_is_one_clear_line_and_leaves_nothing(tmp_path, name, content, word):
