@@ -115,7 +115,7 @@ def plan_of(job: RasterJob, source: PathLike, model: TileFacts, *, output: Path)
     place, stamp = os.fspath(source), None
     if not is_remote(place):
         file = Path(place).expanduser()
-        place, status = _seen_from(output, file), file.stat()
+        place, status = seen_from(output, file), file.stat()
         stamp = [status.st_size, status.st_mtime_ns]
     return {
         "format": FORMAT,
@@ -160,8 +160,11 @@ def raster_of(mask: Path, source: str) -> str:
     return os.path.normpath(os.path.join(os.path.realpath(mask.parent), source))
 
 
-def _seen_from(mask: Path, raster: Path) -> str:
-    """The way to a raster from its mask: the same however both are named, and when both are moved."""
+def seen_from(mask: Path, raster: Path) -> str:
+    """The way from a mask, or what was measured of one, to what it was made of.
+
+    It is the same however both are named, and when both are moved.
+    """
     place = os.path.realpath(raster)
     try:
         return Path(os.path.relpath(place, os.path.realpath(mask.parent))).as_posix()

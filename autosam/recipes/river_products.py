@@ -5,14 +5,13 @@ line prints one line and exits with 2.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autosam.errors import AutoSamError, ConfigError, OutputError
 from autosam.files import PathLike, read_json, write_json
-from autosam.inference.planned_rasters import outputs_of
+from autosam.inference.planned_rasters import outputs_of, seen_from
 from autosam.maps.banks import BankChoice, write_banks
 from autosam.maps.change import CHANGE, ChangeChoice, write_change
 from autosam.maps.finished_rasters import FinishedRaster, find_raster
@@ -144,8 +143,7 @@ def measure_river(
 
 def _told_of_mask(mask: Path, folder: Path) -> dict[str, str]:
     """Where a mask lies, as seen from the folder, and which it is."""
-    place = Path(os.path.relpath(mask.resolve(), folder.resolve())).as_posix()
-    return {"file": place, MASK_ID: mask_id(mask)}
+    return {"file": seen_from(folder / f"{mask.stem}.json", mask), MASK_ID: mask_id(mask)}
 
 
 def _check_folder(folder: Path, mask: Path) -> None:
