@@ -12,6 +12,7 @@ from autosam.config.prompting import (
     GeometricSettings,
     PromptKind,
     PromptSettings,
+    RefineSettings,
     SamSettings,
 )
 from autosam.config.reading import config_from_dict, dump_config, load_config
@@ -28,6 +29,7 @@ __all__ = [
     "Method",
     "PromptKind",
     "PromptSettings",
+    "RefineSettings",
     "SamSettings",
     "SplitKind",
     "TrainSettings",

@@ -93,6 +93,24 @@ class GeometricSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    """What becomes of the decoder's mask logits after it: drawn along the picture's own edges, or left."""
+
+    radius: int = 0
+    """Of the guided filter's windows, in cells of the decoder's grid, each four pixels of SAM's square; 0 for
+    no filter. With 2 banks follow edges and the pattern of the cells goes; with 4 so do narrow channels."""
+    epsilon: float = 0.0003
+    """Variance of grey (0..1) below which a window of the picture counts as flat, and is averaged."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.radius <= 32, "refine.radius", "be in 0..32", self.radius, "Try 2.")
+        check(
+            0 < self.epsilon <= 1, "refine.epsilon", "be above 0 and at most 1", self.epsilon,
+            "Try 0.0003.",
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CoarseSettings:
     """The coarse mask from which prompts are made at inference, with nobody clicking."""
 

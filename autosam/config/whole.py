@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from autosam.config.learning import CacheSettings, DataSettings, EvaluateSettings, TrainSettings
-from autosam.config.prompting import CoarseSettings, GeometricSettings, PromptSettings, SamSettings
+from autosam.config.prompting import (
+    CoarseSettings,
+    GeometricSettings,
+    PromptSettings,
+    RefineSettings,
+    SamSettings,
+)
 from autosam.errors import ConfigError
 
 Method = Literal[
@@ -37,6 +43,7 @@ class Config:
     prompt: PromptSettings = dataclasses.field(default_factory=PromptSettings)
     geometric: GeometricSettings = dataclasses.field(default_factory=GeometricSettings)
     coarse: CoarseSettings = dataclasses.field(default_factory=CoarseSettings)
+    refine: RefineSettings = dataclasses.field(default_factory=RefineSettings)
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = dataclasses.field(default_factory=EvaluateSettings)
     cache: CacheSettings = dataclasses.field(default_factory=CacheSettings)

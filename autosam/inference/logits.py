@@ -22,7 +22,6 @@ from autosam.models.contract import MaskNetwork
 from autosam.types import (
     Bands,
     ImageEmbedding,
-    MaskLogits,
     Pixels,
     Prompt,
     Sample,
@@ -67,8 +66,8 @@ def network_logits(
         prompt: In the picture's own pixels; None for none.
         image_embedding: (1, channels, grid, grid), from a cache, in the place of encoding.
     """
-    low, frame = low_logits(network, sample, prompt=prompt, image_embedding=image_embedding)
-    return logits_to_original(low, frame)
+    low, square = low_logits(network, sample, prompt=prompt, image_embedding=image_embedding)
+    return original_logits(network, low, square)
 
 
 @torch.inference_mode()
@@ -80,8 +79,8 @@ def low_logits(
     mask_logits: np.ndarray | None = None,
     image_embedding: ImageEmbedding | None = None,
     square: Square | None = None,
-) -> tuple[Float[torch.Tensor, "1 low low"], Frame]:
-    """Mask logits of one picture on the network's own grid, and how the picture lies in it.
+) -> tuple[Float[torch.Tensor, "1 low low"], Square]:
+    """Mask logits of one picture on the network's own grid, and the square that the picture lies in.
 
     Args:
         network: In evaluation mode.
@@ -110,7 +109,22 @@ def low_logits(
         prompt_bands=_bands(network, sample, frame, device),
         prompts=_prompts(network, prompt, mask_logits, frame),
     )
-    return logits[0].float(), frame
+    return logits[0].float(), square
+
+
+def original_logits(
+    network: MaskNetwork, low: Float[torch.Tensor, "1 low low"], square: Square
+) -> Float[torch.Tensor, "height width"]:
+    """What `low_logits` gave at the picture's own size, along its edges where the network has a filter.
+
+    Args:
+        network: Whose `guided_filter` it is.
+        low: Of one picture.
+        square: That the picture lies in.
+    """
+    if network.guided_filter is not None:
+        low = network.guided_filter(low[None], square.squares)[0]
+    return logits_to_original(low, square.frame)
 
 
 @torch.inference_mode()
@@ -122,21 +136,21 @@ def image_embedding_of(network: PromptedSam, square: Square) -> ImageEmbedding:
 @torch.inference_mode()
 def logits_together(
     network: MaskNetwork, images: Sequence[np.ndarray]
-) -> tuple[MaskLogits, list[Frame]]:
-    """Mask logits of several pictures in one pass, and how each lies in its square.
+) -> list[Float[torch.Tensor, "height width"]]:
+    """As `network_logits` of several pictures, in one pass.
 
     Args:
-        network: In evaluation mode; it reads no bands.
+        network: In evaluation mode; it reads no bands and needs no geometric prompt.
         images: (height, width, 3) uint8 each.
     """
-    device = _device_of(network)
-    squares, frames = zip(*(to_square(image, network.side) for image in images), strict=True)
-    together = torch.stack(squares).to(device)
-    sizes = torch.tensor([frame.square_size for frame in frames], device=device)
+    squares = [square_of(network, image) for image in images]
+    together = torch.cat([one.squares for one in squares])
+    sizes = torch.cat([one.sizes for one in squares])
     logits = network(
         normalise(together, sizes), prompt_pixels=_prompt_pixels(network, together, sizes)
     )
-    return logits.float(), list(frames)
+    pairs = zip(logits.float(), squares, strict=True)
+    return [original_logits(network, low, square) for low, square in pairs]
 
 
 def _prompt_pixels(network: MaskNetwork, squares: Squares, sizes: SquareSizes) -> Pixels | None:

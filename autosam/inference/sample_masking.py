@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 
 from autosam.data.augmentation import VIEWS, mean_of_views, view_sample
-from autosam.data.geometry import Frame, logits_to_original
+from autosam.data.geometry import Frame
 from autosam.errors import DataError, ModelError
 from autosam.inference.coarse_models import shares_encoder
 from autosam.inference.explaining import explain_mask
-from autosam.inference.logits import image_embedding_of, low_logits, square_of
+from autosam.inference.logits import image_embedding_of, low_logits, original_logits, square_of
 from autosam.models.autosam import PromptedSam
 from autosam.models.contract import MaskNetwork
 from autosam.models.gauges import embedding_summary
@@ -43,11 +43,11 @@ def mask_sample(
     prompt = model.prompt_for(sample, image_embedding=image_embedding)
     if query is not None or previous is not None:
         prompt = _corrected(model, prompt, query)
-    low, frame = low_logits(
+    low, square = low_logits(
         network, sample, square=square, prompt=prompt, image_embedding=image_embedding,
         mask_logits=None if previous is None else previous.mask_logits,
     )  # fmt: skip
-    logits = logits_to_original(low, frame)
+    logits = original_logits(network, low, square)
     prediction = Prediction(
         name=sample.name,
         image=sample.image,
@@ -58,7 +58,7 @@ def mask_sample(
         made_by=maker(model, dihedral=False),
     )
     if sample.valid_area.any():  # of a picture without data there is nothing to say
-        prediction = _gauged(model, prediction, low, frame, image_embedding)
+        prediction = _gauged(model, prediction, low, square.frame, image_embedding)
     if isinstance(network, PromptedSam):
         prediction = dataclasses.replace(prediction, mask_logits=low[0].cpu().numpy())
     return _explainable(model, prediction)

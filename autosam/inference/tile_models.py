@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from autosam.data.augmentation import apply_view, mean_of_views
-from autosam.data.geometry import logits_to_original
 from autosam.errors import AutoSamError, ConfigError, ModelError
 from autosam.inference.logits import logits_together
 from autosam.inference.runtimes import runtime_of
@@ -85,13 +84,10 @@ class AutoSamTiles:
         model = self._model
         if model.geometric is not None:
             return [model.predict_image(tile).probability for tile in tiles]
-        logits, frames = logits_together(model.network, tiles)
         with torch.inference_mode():
             return [
-                torch.sigmoid(logits_to_original(low, frame) / model.decision.temperature)
-                .cpu()
-                .numpy()
-                for low, frame in zip(logits, frames, strict=True)
+                torch.sigmoid(logits / model.decision.temperature).cpu().numpy()
+                for logits in logits_together(model.network, tiles)
             ]
 
 

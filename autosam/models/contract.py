@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from autosam.errors import CheckpointError
+from autosam.models.guided_filter import GuidedFilter
 from autosam.types import Bands, ImageEmbedding, MaskLogits, Pixels, PredictedIou, SquarePrompt
 
 Need = Literal["pixels", "image_embedding", "prompt_pixels", "prompts"]
@@ -28,6 +29,8 @@ class MaskNetwork(nn.Module, abc.ABC):
     """Height and width of `prompt_pixels`; equal to `side` where there is no prompt network."""
     bands: tuple[str, ...] = ()
     """Names of the bands in `prompt_bands`, which it reads besides red, green and blue."""
+    guided_filter: GuidedFilter | None = None
+    """Draws its logits along the picture's edges once they are made; None leaves them."""
 
     @property
     @abc.abstractmethod

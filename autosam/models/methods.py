@@ -9,6 +9,7 @@ from autosam.models.autosam import GEOMETRIC_METHODS, TRAINED_PARTS, PromptedSam
 from autosam.models.baselines import HsvThreshold, SegFormer, UNet
 from autosam.models.contract import MaskNetwork
 from autosam.models.frozen_sam import Sam
+from autosam.models.guided_filter import GuidedFilter
 from autosam.models.prompt_network import build_prompt_network
 from autosam.models.sam import load_sam
 from autosam.prompts.coarse_rules import rule_bands
@@ -63,6 +64,16 @@ def build_network(
         ModelError: A part cannot be built.
         AccessError: A part cannot be fetched.
     """
+    network = _built(config, sam=sam, encoder=encoder, token=token, pretrained=pretrained)
+    refine = config.refine
+    if refine.radius:
+        network.guided_filter = GuidedFilter(radius=refine.radius, epsilon=refine.epsilon)
+    return network
+
+
+def _built(
+    config: Config, *, sam: Sam | None, encoder: bool, token: str | None, pretrained: bool
+) -> MaskNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         prompt = config.prompt

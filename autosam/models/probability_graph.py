@@ -72,9 +72,12 @@ class ProbabilityGraph(nn.Module):
         logits = self.network(
             self._normalised(levels), prompt_pixels=self._normalised(self._shrunk(levels))
         )
-        square = functional.interpolate(
-            logits.float(), size=(self.side, self.side), mode="bilinear", align_corners=False
-        )
+        if self.network.guided_filter is not None:
+            square = self.network.guided_filter(logits, levels)
+        else:
+            square = functional.interpolate(
+                logits.float(), size=(self.side, self.side), mode="bilinear", align_corners=False
+            )
         probability: Tensor = torch.sigmoid(square / self.temperature)
         return probability
 

@@ -38,8 +38,8 @@ def fit_gauges(
         embedding = encoded.embedding(sample.name) if encoded else None
         seen = model.judged(sample)
         prompt = model.prompt_for(seen, image_embedding=embedding)
-        low, frame = low_logits(network, seen, prompt=prompt, image_embedding=embedding)
-        evidence.append(model.water_evidence(low, frame))
+        low, square = low_logits(network, seen, prompt=prompt, image_embedding=embedding)
+        evidence.append(model.water_evidence(low, square.frame))
         wet.append(sample.mask is not None and bool((sample.mask & sample.valid_area).any()))
         if embedding is not None:
             summaries.append(embedding_summary(embedding)[0])

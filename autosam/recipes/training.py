@@ -98,7 +98,8 @@ def starting_overrides(source: str) -> list[str]:
     folder = Path(source)
     bundled = (description.get("sam") or {}).get("bundled") and folder.is_dir()
     sam = {**description["config"]["sam"], **({"name": str(folder / "sam")} if bundled else {})}
-    for section, values in (("sam", sam), ("prompt", description["config"]["prompt"])):
+    others = {name: description["config"].get(name, {}) for name in ("prompt", "refine")}
+    for section, values in {"sam": sam, **others}.items():
         shared |= {f"{section}.{key}": value for key, value in values.items()}
     return [f"{key}={json.dumps(value)}" for key, value in shared.items()]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from autosam import AutoSam
-from autosam.config import Config, config_from_dict
+from autosam.config import Config, config_from_dict, load_config
 from autosam.data.sources import open_data
 from autosam.data.splits import read_split
 from autosam.inference.devices import choose_device
@@ -24,8 +24,8 @@ from autosam.recipes.encoding import encode_split
 from autosam.recipes.gauging import fit_gauges
 from autosam.recipes.validating import Validation
 
-MOST_FALSE_WATER = 0.005
-"""As in configs/river-nano.yaml, for models that were trained before it said so."""
+RECIPE = Path(__file__).parents[2] / "configs" / "river-nano.yaml"
+"""What it says of filter and false water holds for models that were trained before it said so."""
 
 
 def settled(config: Config, network: PromptedSam, facts: dict[str, object]) -> AutoSam:
@@ -60,7 +60,9 @@ def main() -> None:
     values["sam"] = {"name": str(arguments.sam)}
     values["data"]["manifest"] = str(arguments.run / "river_split.json")
     values["data"]["source"] = json.loads((arguments.run / "river_sources.json").read_text())
-    values["train"]["most_false_water"] = MOST_FALSE_WATER
+    recipe = load_config(RECIPE).to_dict()
+    values["refine"] = recipe["refine"]
+    values["train"]["most_false_water"] = recipe["train"]["most_false_water"]
     values["cache"] = {"directory": str(arguments.out / "embeddings")}
     config = config_from_dict(values)
     network = build_network(config)

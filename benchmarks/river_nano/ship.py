@@ -124,6 +124,7 @@ def card(
         river_steps=facts["steps"],
         threshold=f"{decision['threshold']:.2f}",
         temperature=f"{decision['temperature']:.2f}",
+        dry_share=f"{100 * description['config']['train']['most_false_water']:g}".removeprefix("0"),
         licences="\n".join(f"- `{group}`: {'; '.join(texts)}" for group, texts in licensed.items()),
     )
 

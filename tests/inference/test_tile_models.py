@@ -25,9 +25,10 @@ def model_of(sam_folder, **changes):
     return AutoSam(config_from_dict(settings), decision=decision, device="cpu")
 
 
+@pytest.mark.parametrize("radius", [0, 2])
 @pytest.mark.parametrize("method", ["autosam", "decoder-box-full", "unet"])
-def test_tiles_together_are_what_the_model_predicts_of_each(tiny_sam_folder, method):
-    model = model_of(tiny_sam_folder, method=method)
+def test_tiles_together_are_what_the_model_predicts_of_each(tiny_sam_folder, method, radius):
+    model = model_of(tiny_sam_folder, method=method, refine={"radius": radius})
     found = AutoSamTiles(model)(TILES)
     for tile, probability in zip(TILES, found, strict=True):
         expected = model.predict_image(tile).probability

@@ -57,6 +57,20 @@ def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_filter_along_edges_is_in_the_file(tiny_sam_folder: Path, tmp_path: Path):
+    refined = make_run(tmp_path / "refined", tiny_sam_folder, refine={"radius": 2})
+    plain = make_run(tmp_path / "plain", tiny_sam_folder)
+    export_run(refined, tmp_path / "refined.onnx", say=lambda line: None)
+    for size in (64, (40, 100)):
+        scene = make_scene(3, side=size)
+        expected = AutoSam.from_pretrained(refined, device="cpu").predict(scene.image)
+        other = AutoSam.from_pretrained(plain, device="cpu").predict(scene.image)
+        found = AutoSam.from_pretrained(tmp_path / "refined.onnx").predict(scene.image)
+        np.testing.assert_allclose(found.probability, expected.probability, atol=2e-3)
+        assert np.abs(expected.probability - other.probability).max() > 0.02
+        assert expected.made_by != other.made_by
+
+
 @pytest.mark.parametrize("sides", [(512, 384), (512, 96), (64, 48), (48, 64), (1024, 320)])
 def test_shrinking_by_products_is_torchs_shrinking_to_the_grey_level(sides: tuple[int, int]):
     side, to_side = sides

@@ -1,0 +1,107 @@
+"""The guided filter against the same written as loops, and what it is for: banks at the picture's edges."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from autosam.config import config_from_dict
+from autosam.errors import ConfigError
+from autosam.models.guided_filter import GREY, GuidedFilter
+from autosam.models.methods import build_network
+
+LOW, SIDE = 8, 32
+
+
+def pictures(count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, SIDE, SIDE), generator=generator).float()
+
+
+def logits(count: int = 2) -> torch.Tensor:
+    return 3 * torch.randn(count, 1, LOW, LOW, generator=torch.Generator().manual_seed(1))
+
+
+def by_loops(given: np.ndarray, levels: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """One picture: a line fitted in every window, the lines averaged, read at the fine grey."""
+    guide = np.tensordot(GREY, levels / 255, axes=1)
+    cell = SIDE // LOW
+    coarse = guide.reshape(LOW, cell, LOW, cell).mean(axis=(1, 3))
+    lines = np.zeros((2, LOW, LOW))
+    for y in range(LOW):
+        for x in range(LOW):
+            window = np.s_[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
+            grey, water = coarse[window].ravel(), given[window].ravel()
+            slope = np.cov(grey, water, bias=True)[0, 1] / (grey.var() + epsilon)
+            lines[:, y, x] = slope, water.mean() - slope * grey.mean()
+    averaged = np.zeros_like(lines)
+    for y in range(LOW):
+        for x in range(LOW):
+            window = np.s_[
+                :, max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1
+            ]
+            averaged[:, y, x] = lines[window].mean(axis=(1, 2))
+    places = np.clip((np.arange(SIDE) + 0.5) / cell - 0.5, 0, LOW - 1)
+    below = np.minimum(places.astype(int), LOW - 2)
+    share = places - below
+    along = averaged[..., below] * (1 - share) + averaged[..., below + 1] * share
+    fine = along[:, below] * (1 - share)[:, None] + along[:, below + 1] * share[:, None]
+    return fine[0] * guide + fine[1]
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5])
+def test_it_is_the_filter_written_as_loops(radius: int):
+    found = GuidedFilter(radius=radius, epsilon=1e-3)(logits(), pictures())
+    assert found.shape == (2, 1, SIDE, SIDE)
+    for one, given, levels in zip(found, logits(), pictures(), strict=True):
+        expected = by_loops(given[0].double().numpy(), levels.double().numpy(), radius, 1e-3)
+        np.testing.assert_allclose(one[0], expected, atol=2e-4)
+
+
+def test_a_bank_goes_to_the_edge_of_the_picture():
+    levels = torch.full((1, 3, SIDE, SIDE), 180.0)
+    levels[..., :13] = 60.0  # dark water ends inside a cell, which is 12 to 15
+    given = torch.full((1, 1, LOW, LOW), -4.0)
+    given[..., :3], given[..., 3] = 4.0, 0.5  # the cell with the edge is unsure
+    plain = functional.interpolate(given, size=(SIDE, SIDE), mode="bilinear") > 0
+    found = GuidedFilter(radius=2, epsilon=1e-4)(given, levels) > 0
+    assert found[0, 0].sum(dim=1).eq(13).all()
+    assert not plain[0, 0].sum(dim=1).eq(13).any()
+
+
+def test_on_a_flat_picture_a_pattern_of_the_cells_is_averaged_away():
+    pattern = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(LOW // 2, LOW // 2)[None, None]
+    flat = torch.full((1, 3, SIDE, SIDE), 90.0)
+    found = GuidedFilter(radius=2, epsilon=1e-3)(pattern + 0.3, flat)
+    inner = found[..., 12:20, 12:20]
+    assert (inner - 0.3).abs().max() < 0.01
+    even = GuidedFilter(radius=2, epsilon=1e-3)(torch.full_like(pattern, 0.7), pictures(1))
+    assert (even - 0.7).abs().max() < 1e-3
+
+
+def test_what_is_twice_as_sure_stays_twice_as_sure():
+    once = GuidedFilter(radius=2, epsilon=1e-3)(logits(), pictures())
+    twice = GuidedFilter(radius=2, epsilon=1e-3)(2 * logits() + 1, pictures())
+    torch.testing.assert_close(twice, 2 * once + 1, atol=1e-4, rtol=0)
+
+
+def test_a_configuration_without_it_builds_none():
+    plain = build_network(config_from_dict({"method": "unet", "prompt": {"side": 32}}))
+    assert plain.guided_filter is None
+    refined = build_network(
+        config_from_dict({"method": "unet", "prompt": {"side": 32}, "refine": {"radius": 3}})
+    )
+    assert refined.guided_filter == GuidedFilter(radius=3, epsilon=0.0003)
+    assert plain.state_dict().keys() == refined.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"radius": -1}, "refine.radius must be in 0..32"),
+        ({"epsilon": 0}, "refine.epsilon must be"),
+    ],
+)
+def test_a_filter_that_is_none_is_refused(values: dict[str, float], said: str):
+    with pytest.raises(ConfigError, match=said):
+        config_from_dict({"refine": values})
