@@ -75,12 +75,12 @@ def main_table(result: Mapping[str, Any], lines: Sequence[Line]) -> str:
             number(summary(line, "hd95", blocks).median, 0),
             "-" if false.mean is None else f"{false.mean:.1%}",
             number(line.costs["ece"]),
-            number(line.costs["seconds"], 0), number(line.costs["milliseconds"], 0),
+            *(number(line.costs[cost], 0) for cost in ("seconds", "milliseconds", "peak_memory_mb")),
             f"{line.done}" + (f", {line.failed} FAILED" if line.failed else ""),
         ])  # fmt: skip
     head = [
         "method, prompt", "IoU, mean [95 %]", "median", "F1", "boundary IoU", "HD95, px", "false water",
-        "ECE", "training, s", "picture, ms", "cells",
+        "ECE", "training, s", "picture, ms", "peak, MB", "cells",
     ]  # fmt: skip
     return markdown(head, rows)
 

@@ -16,7 +16,7 @@ OWN = "autosam"
 PROMPTED = ("null", "full box", "coarse", "own model", "oracle")
 """Where the prompts of a method with points or a box may come from; 'oracle' is the true mask."""
 TABLE = Path(__file__).with_name("methods.yaml")
-STUDIES = ("main", "prompts", "data", "noise", "networks", "splits")
+STUDIES = ("main", "prompts", "data", "noise", "networks", "refine", "splits")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -365,7 +365,7 @@ def test_names_are_unique_and_every_study_has_rows():
     methods = read_methods()
     names = [method.name for method in methods]
     assert len(names) == len(set(names))
-    for study in ("main", "prompts", "data", "noise", "networks", "splits"):
+    for study in ("main", "prompts", "data", "noise", "networks", "refine", "splits"):
         assert choose_methods([study])
     assert [m.name for m in choose_methods(["autosam@*"])] == [
         "autosam@5%", "autosam@10%", "autosam@25%", "autosam@50%",
