@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from autosam.data.geometry import (
     Frame,
@@ -40,6 +40,14 @@ class Square:
     sizes: SquareSizes
     """How much of the square it fills."""
     frame: Frame
+
+    @property
+    def inside(self) -> Bool[torch.Tensor, "1 1 side side"]:
+        """True where it is."""
+        height, width = self.frame.square_size
+        inside = torch.zeros_like(self.squares[:, :1], dtype=torch.bool)
+        inside[..., :height, :width] = True
+        return inside
 
 
 def square_of(network: MaskNetwork, image: np.ndarray) -> Square:
@@ -123,7 +131,7 @@ def original_logits(
         square: That the picture lies in.
     """
     if network.guided_filter is not None:
-        low = network.guided_filter(low[None], square.squares)[0]
+        low = network.guided_filter(low[None], square.squares, inside=square.inside)[0]
     return logits_to_original(low, square.frame)
 
 

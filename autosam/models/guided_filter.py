@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -11,10 +11,14 @@ from autosam.types import MaskLogits
 
 Levels = Float[Tensor, "batch 3 side side"]
 """Red, green and blue in 0..255."""
+Inside = Shaped[Tensor, "batch 1 side side"]
+"""True, or 1, where there is picture."""
 FineLogits = Float[Tensor, "batch 1 side side"]
 
 GREY = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in luma (ITU-R BT.601)."""
+_LEAST = 1e-6
+"""Weight of a window below which it holds nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,32 +40,47 @@ class GuidedFilter:
     radius: int
     epsilon: float
 
-    def __call__(self, mask_logits: MaskLogits, levels: Levels) -> FineLogits:
+    def __call__(
+        self, mask_logits: MaskLogits, levels: Levels, *, inside: Inside | None = None
+    ) -> FineLogits:
         """Logits at the side of the square.
 
         Args:
             mask_logits: (batch, 1, low, low); low must divide the square's side.
             levels: (batch, 3, side, side) of the same squares, padding included.
+            inside: Where the squares hold picture; no line is fitted to padding. None: everywhere.
         """
         red, green, blue = GREY
         colours = levels.float() / 255
         guide = red * colours[:, :1] + green * colours[:, 1:2] + blue * colours[:, 2:]
-        side, low_side = guide.shape[-1], mask_logits.shape[-1]
-        coarse = functional.avg_pool2d(guide, side // low_side)
-        logits = mask_logits.float()
-        mean_guide, mean_logits = self._mean(coarse), self._mean(logits)
-        variance = self._mean(coarse * coarse) - mean_guide * mean_guide
-        covariance = self._mean(coarse * logits) - mean_guide * mean_logits
-        slope = covariance / (variance.clamp(min=0) + self.epsilon)
-        offset = mean_logits - slope * mean_guide
-        lines = torch.cat([self._mean(slope), self._mean(offset)], dim=1)
+        side, cell = guide.shape[-1], guide.shape[-1] // mask_logits.shape[-1]
+        inside = torch.ones_like(guide) if inside is None else inside.float()
+        weights = functional.avg_pool2d(inside, cell)
+        coarse = functional.avg_pool2d(guide * inside, cell) / weights.clamp(min=_LEAST)
+        slope, offset = self._lines(mask_logits.float(), coarse, weights)
         fine = functional.interpolate(
-            lines, size=(side, side), mode="bilinear", align_corners=False
+            torch.cat([slope, offset], dim=1),
+            size=(side, side),
+            mode="bilinear",
+            align_corners=False,
         )
         return fine[:, :1] * guide + fine[:, 1:]
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """Over each window; at the edge over what of it lies inside."""
+    def _lines(self, logits: Tensor, guide: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Slope and offset at each cell, averaged over the windows that hold it."""
+        total = self._sum(weights).clamp(min=_LEAST)
+
+        def mean(values: Tensor) -> Tensor:
+            return self._sum(values * weights) / total
+
+        mean_guide, mean_logits = mean(guide), mean(logits)
+        variance = mean(guide * guide) - mean_guide * mean_guide
+        covariance = mean(guide * logits) - mean_guide * mean_logits
+        slope = covariance / (variance.clamp(min=0) + self.epsilon)
+        return mean(slope), mean(mean_logits - slope * mean_guide)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """Over each window but for a constant; beyond the square there is nothing."""
         return functional.avg_pool2d(
-            values, 2 * self.radius + 1, stride=1, padding=self.radius, count_include_pad=False
+            values, 2 * self.radius + 1, stride=1, padding=self.radius, count_include_pad=True
         )

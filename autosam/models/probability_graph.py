@@ -33,6 +33,9 @@ OWN_FORMAT = 1
 LARGEST_BYTES = 2**31
 """Of one ONNX file, which is a protocol buffer."""
 
+_PADDING = 0.01
+"""Grey levels within which a pixel is padding: that is SAM's mean, which no whole number comes near."""
+
 Unit = Float[Tensor, "batch 3 side side"]
 """Red, green and blue in 0..1."""
 Probability = Float[Tensor, "batch 1 side side"]
@@ -73,7 +76,8 @@ class ProbabilityGraph(nn.Module):
             self._normalised(levels), prompt_pixels=self._normalised(self._shrunk(levels))
         )
         if self.network.guided_filter is not None:
-            square = self.network.guided_filter(logits, levels)
+            inside = (levels - self.mean).abs().amax(dim=1, keepdim=True) > _PADDING
+            square = self.network.guided_filter(logits, levels, inside=inside)
         else:
             square = functional.interpolate(
                 logits.float(), size=(self.side, self.side), mode="bilinear", align_corners=False

@@ -25,28 +25,29 @@ def logits(count: int = 2) -> torch.Tensor:
 def by_loops(given: np.ndarray, levels: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
     """One picture: a line fitted in every window, the lines averaged, read at the fine grey."""
     guide = np.tensordot(GREY, levels / 255, axes=1)
-    cell = SIDE // LOW
-    coarse = guide.reshape(LOW, cell, LOW, cell).mean(axis=(1, 3))
-    lines = np.zeros((2, LOW, LOW))
-    for y in range(LOW):
-        for x in range(LOW):
+    cell, (height, width) = SIDE // LOW, given.shape
+    coarse = guide.reshape(height, cell, width, cell).mean(axis=(1, 3))
+    lines = np.zeros((2, height, width))
+    for y in range(height):
+        for x in range(width):
             window = np.s_[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
             grey, water = coarse[window].ravel(), given[window].ravel()
             slope = np.cov(grey, water, bias=True)[0, 1] / (grey.var() + epsilon)
             lines[:, y, x] = slope, water.mean() - slope * grey.mean()
     averaged = np.zeros_like(lines)
-    for y in range(LOW):
-        for x in range(LOW):
-            window = np.s_[
-                :, max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1
-            ]
-            averaged[:, y, x] = lines[window].mean(axis=(1, 2))
-    places = np.clip((np.arange(SIDE) + 0.5) / cell - 0.5, 0, LOW - 1)
-    below = np.minimum(places.astype(int), LOW - 2)
-    share = places - below
-    along = averaged[..., below] * (1 - share) + averaged[..., below + 1] * share
-    fine = along[:, below] * (1 - share)[:, None] + along[:, below + 1] * share[:, None]
+    for y in range(height):
+        for x in range(width):
+            rows, columns = (slice(max(0, k - radius), k + radius + 1) for k in (y, x))
+            averaged[:, y, x] = lines[:, rows, columns].mean(axis=(1, 2))
+    down, along = (_between(count, cell) for count in (height, width))
+    fine = np.einsum("yi,cij,xj->cyx", down, averaged, along)
     return fine[0] * guide + fine[1]
+
+
+def _between(count: int, cell: int) -> np.ndarray:
+    """(count * cell, count) weights of bilinear enlarging."""
+    places = np.clip((np.arange(count * cell) + 0.5) / cell - 0.5, 0, count - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count)))
 
 
 @pytest.mark.parametrize("radius", [1, 2, 5])
@@ -56,6 +57,24 @@ def test_it_is_the_filter_written_as_loops(radius: int):
     for one, given, levels in zip(found, logits(), pictures(), strict=True):
         expected = by_loops(given[0].double().numpy(), levels.double().numpy(), radius, 1e-3)
         np.testing.assert_allclose(one[0], expected, atol=2e-4)
+
+
+def test_padding_says_nothing_of_the_picture_beside_it():
+    levels, given = pictures(1), logits(1)
+    cut = np.s_[..., :20, :]  # five rows of cells
+    inside = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.bool)
+    inside[cut] = True
+    once = GuidedFilter(radius=2, epsilon=1e-3)(given, levels, inside=inside)
+    levels[..., 20:, :], given[..., 5:, :] = 7.0, 9.0
+    again = GuidedFilter(radius=2, epsilon=1e-3)(given, levels, inside=inside)
+    torch.testing.assert_close(again[cut], once[cut], atol=1e-4, rtol=0)
+    assert again.isfinite().all()
+    alone = by_loops(
+        logits(1)[0, 0, :5].double().numpy(), pictures(1)[0, :, :20].double().numpy(), 2, 1e-3
+    )
+    np.testing.assert_allclose(
+        once[0, 0, :18], alone[:18], atol=2e-4
+    )  # beyond, it looks at a cell of padding
 
 
 def test_a_bank_goes_to_the_edge_of_the_picture():
