@@ -56,8 +56,11 @@ class GuidedFilter:
         side, cell = guide.shape[-1], guide.shape[-1] // mask_logits.shape[-1]
         inside = torch.ones_like(guide) if inside is None else inside.float()
         weights = functional.avg_pool2d(inside, cell)
-        coarse = functional.avg_pool2d(guide * inside, cell) / weights.clamp(min=_LEAST)
-        slope, offset = self._lines(mask_logits.float(), coarse, weights)
+        coarse, squared = (
+            functional.avg_pool2d(values * inside, cell) / weights.clamp(min=_LEAST)
+            for values in (guide, guide * guide)
+        )
+        slope, offset = self._lines(mask_logits.float(), coarse, squared, weights)
         fine = functional.interpolate(
             torch.cat([slope, offset], dim=1),
             size=(side, side),
@@ -66,15 +69,20 @@ class GuidedFilter:
         )
         return fine[:, :1] * guide + fine[:, 1:]
 
-    def _lines(self, logits: Tensor, guide: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Slope and offset at each cell, averaged over the windows that hold it."""
+    def _lines(
+        self, logits: Tensor, guide: Tensor, squared: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Slope and offset at each cell, averaged over the windows that hold it.
+
+        The variance is that of the fine pixels: noise inside a cell makes a line flat, not a mask speckled.
+        """
         total = self._sum(weights).clamp(min=_LEAST)
 
         def mean(values: Tensor) -> Tensor:
             return self._sum(values * weights) / total
 
         mean_guide, mean_logits = mean(guide), mean(logits)
-        variance = mean(guide * guide) - mean_guide * mean_guide
+        variance = mean(squared) - mean_guide * mean_guide
         covariance = mean(guide * logits) - mean_guide * mean_logits
         slope = covariance / (variance.clamp(min=0) + self.epsilon)
         return mean(slope), mean(mean_logits - slope * mean_guide)
