@@ -15,6 +15,7 @@ from typing import Any
 from autosam.errors import AutoSamError, DataError
 from autosam.files import read_json, write_text
 from benchmarks.scoreboard import figures
+from benchmarks.scoreboard.records import check_result
 from benchmarks.scoreboard.statistics import (
     Difference,
     Line,
@@ -75,12 +76,15 @@ def main_table(result: Mapping[str, Any], lines: Sequence[Line]) -> str:
             number(summary(line, "hd95", blocks).median, 0),
             "-" if false.mean is None else f"{false.mean:.1%}",
             number(line.costs["ece"]),
-            *(number(line.costs[cost], 0) for cost in ("seconds", "milliseconds", "peak_memory_mb")),
+            *(
+                number(line.costs[cost], 0)
+                for cost in ("steps", "seconds", "milliseconds", "peak_memory_mb")
+            ),
             f"{line.done}" + (f", {line.failed} FAILED" if line.failed else ""),
         ])  # fmt: skip
     head = [
         "method, prompt", "IoU, mean [95 %]", "median", "F1", "boundary IoU", "HD95, px", "false water",
-        "ECE", "training, s", "picture, ms", "peak, MB", "cells",
+        "ECE", "steps", "training, s", "picture, ms", "peak, MB", "cells",
     ]  # fmt: skip
     return markdown(head, rows)
 
@@ -212,8 +216,42 @@ def failures(result: Mapping[str, Any]) -> str:
     return "\n".join(words) or "None."
 
 
-def report(result: Mapping[str, Any], folder: Path) -> str:
-    """All tables of one result as Markdown; its figures are written into the folder."""
+def report(result: Mapping[str, Any], folder: Path, *, stem: str) -> str:
+    """All tables of one result as Markdown; its figures are written into the folder.
+
+    Where folds are several divisions of the same pictures, one of which may leak, each is told by itself.
+
+    Args:
+        result: From `read_result`.
+        folder: Of the figures.
+        stem: With which their names begin.
+    """
+    folds = list(dict.fromkeys(cell["fold"] for cell in result["cells"]))
+    several = len(folds) > 1
+    parts = [f"{title(result, 'by division')}\n\n{fold_table(result)}"] if several else []
+    if several and divides_anew(result):
+        for fold in folds:
+            part = {**result, "cells": [cell for cell in result["cells"] if cell["fold"] == fold]}
+            parts += _told(part, folder, stem=f"{stem}--{fold}", words=f", division {fold}")
+    else:
+        parts = [*_told(result, folder, stem=stem, words=""), *parts]
+    parts.append(f"{title(result, 'failures')}\n\n{failures(result)}")
+    return "\n\n".join([_preface(result), *parts]) + "\n"
+
+
+def divides_anew(result: Mapping[str, Any]) -> bool:
+    """Whether a picture is judged in more than one fold, which then must not be put into one mean."""
+    seen: dict[str, str] = {}
+    for cell in result["cells"]:
+        for judgement in cell.get("judgements", ()):
+            for name in judgement["rows"]:
+                if seen.setdefault(name, cell["fold"]) != cell["fold"]:
+                    return True
+    return False
+
+
+def _told(result: Mapping[str, Any], folder: Path, *, stem: str, words: str) -> list[str]:
+    """Tables and figures of cells whose scores may be put together."""
     lines = lines_of(result)
     parts: list[tuple[str, str]] = [
         ("every method", main_table(result, lines)),
@@ -223,14 +261,12 @@ def report(result: Mapping[str, Any], folder: Path) -> str:
         ("what a prompt is worth", prompt_table(result, lines)),
         ("the published metrics on the same masks", flattering_table(result, lines)),
         ("every seed", seed_table(lines)),
-        ("failures", failures(result)),
     ]
-    if len({cell["fold"] for cell in result["cells"]}) > 1:
-        parts.insert(3, ("by division", fold_table(result)))
-    drawn = figures.draw_all(result, lines, folder, words=WORDS[result["pictures"]])
-    tables = [f"{title(result, text)}\n\n{table}" for text, table in parts if table]
-    shown = [f"![{path.stem}]({path.name})" for path in drawn]
-    return "\n\n".join([_preface(result), *tables, *shown]) + "\n"
+    drawn = figures.draw_all(
+        result, lines, folder, words=f"{WORDS[result['pictures']]}{words}", stem=stem
+    )
+    tables = [f"{title(result, text + words)}\n\n{table}" for text, table in parts if table]
+    return [*tables, *(f"![{path.stem}]({path.name})" for path in drawn)]
 
 
 def _preface(result: Mapping[str, Any]) -> str:
@@ -258,6 +294,7 @@ def read_result(path: Path) -> dict[str, Any]:
         raise DataError(
             f"result must be of python -m benchmarks.accuracy, got {path}. Give its JSON file."
         )
+    check_result(result)
     return result
 
 
@@ -271,11 +308,13 @@ def main(say: Callable[[str], None] = print) -> None:
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
     arguments = parser.parse_args()
+    if arguments.output.exists() and not arguments.output.is_dir():
+        sys.exit(f"-o must be a folder, got the file {arguments.output}. Choose another.")
     try:
         for path in arguments.results:
             result = read_result(path)
             arguments.output.mkdir(parents=True, exist_ok=True)
-            text = report(result, arguments.output)
+            text = report(result, arguments.output, stem=path.stem)
             write_text(arguments.output / f"{path.stem}.md", text)
             say(str(arguments.output / f"{path.stem}.md"))
     except AutoSamError as error:

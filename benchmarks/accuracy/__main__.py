@@ -17,7 +17,16 @@ from pathlib import Path
 
 from autosam.errors import AutoSamError
 from autosam.files import write_json
-from benchmarks.scoreboard.board import Budget, cells_of, gather, prepare, run_all, strata_of_test
+from benchmarks.scoreboard.board import (
+    Budget,
+    cells_of,
+    check_results,
+    check_settings,
+    gather,
+    prepare,
+    run_all,
+    strata_of_test,
+)
 from benchmarks.scoreboard.methods import choose_methods, foreign_method
 from benchmarks.scoreboard.suites import NAMES, Suite, SuiteChoice, open_suite
 
@@ -118,21 +127,26 @@ def main() -> None:
             wanted = QUICK_METHODS
         methods, budget = choose_methods(wanted, added), _budget(arguments)
         suite = _suite(arguments, out)
-        prepare(suite, out, resume=arguments.resume)
-        cells = list(cells_of(suite, methods, budget, out))
         results = arguments.results or out / "scoreboard.json"
+        cells = list(cells_of(suite, methods, budget, out))
+        check_results(results, suite, cells)
+        prepare(suite, out, resume=arguments.resume)
+        check_settings(cells, out)
         print(
             f"{len(cells)} cells: {len(methods)} methods, {len(suite.folds)} folds, {budget.seeds} seeds."
         )
         each, kinds = len(cells) // budget.seeds, strata_of_test(suite)
         for first in range(0, len(cells), each):
             run_all(cells[first : first + each], out, budget)
-            write_json(results, gather(suite, cells, out, budget, kinds))
+            result = gather(suite, cells, out, budget, kinds)
+            write_json(results, result)
     except AutoSamError as error:
         sys.exit(f"{error}")
     print(
         f"{results}\nTables and figures: python -m benchmarks.tables {results} -o {out / 'tables'}"
     )
+    if failed := sum(cell["status"] == "failed" for cell in result["cells"]):
+        sys.exit(f"{failed} of {len(cells)} cells FAILED: the table says why, their log.txt more.")
 
 
 if __name__ == "__main__":

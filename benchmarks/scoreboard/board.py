@@ -1,24 +1,32 @@
 """All cells of a suite, one process after the other, gathered into one result."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autosam.data.manifests import write_split
+from autosam.data.manifests import Split, read_split, write_split
 from autosam.data.sources import open_data
-from autosam.errors import ConfigError
+from autosam.errors import ConfigError, DataError
 from autosam.files import read_json, write_json
 from autosam.recipes.environment import environment
 from benchmarks.scoreboard.cells import Cell, write_failure
 from benchmarks.scoreboard.methods import Method
-from benchmarks.scoreboard.records import SCORES, check_record, read_record
+from benchmarks.scoreboard.records import FILE, RESULT_VERSION, SCORES, check_record, read_record
 from benchmarks.scoreboard.strata import strata
 from benchmarks.scoreboard.suites import Suite
 
-RESULT_VERSION = 1
+REQUEST = "request.json"
+_NO_SETTINGS = (
+    "values.data.source",
+    "values.cache",
+    "method.studies",
+    "method.has_seen",
+    "pictures",
+)
 Say = Callable[[str], None]
 
 
@@ -35,6 +43,16 @@ class Budget:
     """Where backbones start that a method does not say otherwise of."""
     minutes: float = 60.0
     """After which a cell has failed."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 1), ("side", 32), ("seeds", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"--{name} must be {least} or more, got {getattr(self, name)}. Leave it out for the "
+                    "default."
+                )
+        if not self.minutes > 0:
+            raise ConfigError(f"--minutes must be above 0, got {self.minutes:g}. Try 60.")
 
 
 def cells_of(suite: Suite, methods: Sequence[Method], budget: Budget, out: Path) -> Iterator[Cell]:
@@ -73,12 +91,79 @@ def prepare(suite: Suite, out: Path, *, resume: bool) -> None:
                 f"--out must be new, got {out}, which holds cells of the suite {suite.name!r}. "
                 "Go on with them with --resume, or choose another folder."
             )
-        if path.is_file() and read_json(path, what="split")["hashes"] != dict(fold.split.hashes):
+        if path.is_file() and _division(read_split(path)) != _division(fold.split):
             raise ConfigError(
                 f"--resume must go on with the same pictures and division, got others in {path}. "
                 "Choose another --out."
             )
         write_split(path, fold.split)
+
+
+def _division(split: Split) -> tuple[object, ...]:
+    parts = (sorted(split.part(part)) for part in ("train", "validation", "test"))
+    return (*parts, dict(split.hashes))
+
+
+def check_settings(cells: Sequence[Cell], out: Path) -> None:
+    """Refuse to keep what was run with another budget, SAM or method under the same name.
+
+    Raises:
+        ConfigError: A cell that has come to its end was run with other settings.
+    """
+    for cell in cells:
+        folder = cell.folder(out)
+        record = read_record(folder)
+        if record is None or record["status"] != "done" or not (folder / REQUEST).is_file():
+            continue
+        before = _settings(read_json(folder / REQUEST, what="description of a cell"))
+        now = _settings(json.loads(json.dumps(cell.to_json())))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                raise ConfigError(
+                    f"--resume must go on with the same settings, got {name} {now.get(name)!r} for "
+                    f"{before.get(name)!r} in {folder}. Choose another --out."
+                )
+
+
+def _settings(request: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What decides a cell's scores, by dotted name; where files lie does not."""
+    found: dict[str, Any] = {}
+    for key, value in request.items():
+        name = f"{prefix}{key}"
+        if name in _NO_SETTINGS:
+            continue
+        if isinstance(value, Mapping):
+            found |= _settings(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def check_results(path: Path, suite: Suite, cells: Sequence[Cell]) -> None:
+    """Refuse to write over a file that is not the scoreboard's, or over rows that would be lost.
+
+    Raises:
+        ConfigError: It is one of these.
+    """
+    if not path.exists():
+        return
+    try:
+        result = read_json(path, what="result")
+        kept = {(cell["fold"], cell["method"], cell["seed"]) for cell in result["cells"]}
+        ours = result["question"] == "scoreboard" and result["suite"] == suite.name
+    except (DataError, OSError, KeyError, TypeError):
+        kept, ours = set(), False
+    if not ours:
+        raise ConfigError(
+            f"--results must be new or of the same suite, got {path}, which is something else. Choose "
+            "another file."
+        )
+    lost = sorted({row[1] for row in kept - {(c.fold, c.method.name, c.seed) for c in cells}})
+    if lost:
+        raise ConfigError(
+            f"--results must keep its rows, got {path}, which holds {lost[0]!r} beyond what is wanted now. "
+            "Name those methods and seeds too, or choose another file."
+        )
 
 
 def run_all(cells: Sequence[Cell], out: Path, budget: Budget, *, say: Say = print) -> None:
@@ -106,9 +191,10 @@ def _outcome(record: Mapping[str, Any]) -> str:
 
 def _in_own_process(cell: Cell, out: Path, *, minutes: float) -> dict[str, Any]:
     folder = cell.folder(out)
-    write_json(folder / "request.json", cell.to_json())
+    write_json(folder / REQUEST, cell.to_json())
+    (folder / FILE).unlink(missing_ok=True)  # of an earlier failure, which this one may not be
     command = [
-        sys.executable, "-m", "benchmarks.scoreboard.cells", str(folder / "request.json"), str(out),
+        sys.executable, "-m", "benchmarks.scoreboard.cells", str(folder / REQUEST), str(out),
     ]  # fmt: skip
     with (folder / "log.txt").open("w") as log:
         try:

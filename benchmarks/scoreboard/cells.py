@@ -9,7 +9,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-import math
 import sys
 import time
 import traceback
@@ -22,6 +21,7 @@ from autosam import AutoSam
 from autosam.config import Config, config_from_dict
 from autosam.data.manifests import Split, read_split, write_split
 from autosam.data.sources import open_data
+from autosam.embeddings.claims import Claims
 from autosam.errors import MissingPathError, PromptMismatchWarning
 from autosam.evaluation.result import Evaluation
 from autosam.files import read_json, write_json
@@ -158,7 +158,7 @@ def configuration(cell: Cell, manifest: Path, split: Split) -> Config:
                 values, {section: {name: json.loads(text)}} if section else {name: json.loads(text)}
             )
     batch = values.setdefault("train", {}).setdefault("batch_size", 4)
-    batches = math.ceil(max(1, len(split.train)) / batch)
+    batches = max(1, len(split.train) // batch)  # training leaves a short last batch out
     values["train"]["epochs"] = max(1, round(cell.steps / batches))
     return config_from_dict(values)
 
@@ -215,7 +215,7 @@ def _trained(
         going_on = (run / "state").exists() and not (run / "model.safetensors").is_file()
         trained = train_run(config, run, resume=going_on, replace=not going_on, say=print)
         found = facts(
-            steps=trained.steps, epochs=trained.epochs, stopped=trained.stopped,
+            resumed=going_on, steps=trained.steps, epochs=trained.epochs, stopped=trained.stopped,
             validation_iou=trained.validation_iou, threshold=trained.decision.threshold,
             temperature=trained.decision.temperature, prompt=trained.prompt,
         )  # fmt: skip
@@ -256,12 +256,19 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     cell = Cell.from_json(read_json(arguments.request, what="description of a cell"))
+    folder = cell.folder(arguments.out)
+    claims = Claims(folder)
+    if not claims.take("lock"):
+        sys.exit(f"{folder} has another process at work on it. Wait for its end.")
     try:
         run_cell(cell, arguments.out)
     except Exception as error:
         traceback.print_exc()
-        write_failure(cell, arguments.out, f"{type(error).__name__}: {error}".splitlines()[0])
+        said = str(error).strip() or "it says no more; log.txt beside the cell has the traceback"
+        write_failure(cell, arguments.out, f"{type(error).__name__}: {said}".splitlines()[0])
         sys.exit(1)
+    finally:
+        claims.release_all()
 
 
 if __name__ == "__main__":

@@ -20,15 +20,15 @@ Draw = Callable[[Mapping[str, Any], Sequence[Line], "Axes"], bool]
 
 
 def draw_all(
-    result: Mapping[str, Any], lines: Sequence[Line], folder: Path, *, words: str
+    result: Mapping[str, Any], lines: Sequence[Line], folder: Path, *, words: str, stem: str
 ) -> list[Path]:
-    """Write every figure that the result has something for."""
+    """Write every figure that the result has something for, as ``stem--name.png``."""
     drawn = []
     for name, (title, draw, height) in _FIGURES.items():
         figure, axes = _figure(height(lines))
         if draw(result, lines, axes):
             axes.set_title(f"{words}: {title}", loc="left", fontsize=10)
-            drawn.append(_saved(figure, folder / f"{result['suite']}-{name}.png"))
+            drawn.append(_saved(figure, folder / f"{stem}--{name}.png"))
     return drawn
 
 

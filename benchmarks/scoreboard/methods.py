@@ -79,7 +79,7 @@ def load_adapter(adapter: str) -> type:
     module, colon, name = adapter.partition(":")
     try:
         found = getattr(importlib.import_module(module), name) if colon else None
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"--add must be module:Class that can be imported, got {adapter!r} ({error}). "
             "Run where the module can be found, for example with PYTHONPATH=."
@@ -112,4 +112,10 @@ def choose_methods(wanted: Sequence[str], added: Sequence[Method] = ()) -> tuple
                 f"{did_you_mean(pattern, (*names, *STUDIES))}"
             )
         chosen |= found
+    borrowing = [m.name for m in every if m.name in chosen and "own model" in m.sources]
+    if borrowing and OWN not in chosen:
+        raise ConfigError(
+            f"--methods must name {OWN} too, whose masks prompt others, got {borrowing[0]!r} without "
+            f"it. Add it: --methods {OWN},{','.join(wanted)}"
+        )
     return tuple(method for method in every if method.name in chosen)

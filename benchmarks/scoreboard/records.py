@@ -9,6 +9,8 @@ from autosam.errors import DataError
 from autosam.files import read_json, write_json
 
 RECORD_VERSION = 1
+RESULT_VERSION = 1
+"""Of the file that gathers all cells."""
 FILE = "cell.json"
 SCORES = (
     "iou", "f1", "precision", "recall", "boundary_iou", "hd95", "false_water", "water_share", "confidence",
@@ -27,6 +29,10 @@ _DONE: _Schema = {
     "has_seen": bool, "split": str, "data": str, "counts": dict, "sam": (str, type(None)), "config": dict,
     "training": dict, "judgements": list, "wall_seconds": _NUMBER, "cpu_seconds": _NUMBER,
     "peak_memory_mb": _NUMBER, "environment": dict,
+}  # fmt: skip
+_RESULT: _Schema = {
+    "version": int, "suite": str, "pictures": str, "note": str, "sam": str, "budget": dict, "wanted": int,
+    "blocks": dict, "strata": dict, "score_names": list, "cells": list, "environment": dict,
 }  # fmt: skip
 _FAILED: _Schema = {
     "version": int, "status": str, "suite": str, "pictures": str, "fold": str, "method": str, "seed": int,
@@ -65,6 +71,58 @@ def check_record(record: Mapping[str, Any]) -> None:
                         f"row must have {score} as a finite number or null, got {value!r} ({row['name']}). "
                         "Run the cell again."
                     )
+            iou = row["iou"]
+            if iou is not None and not 0 <= iou <= 1:
+                raise DataError(
+                    f"row must have an iou in 0..1, got {iou} ({row['name']}). Run the cell again."
+                )
+
+
+def check_result(result: Mapping[str, Any]) -> None:
+    """Refuse a gathered result whose tables would not say what was measured.
+
+    Raises:
+        DataError: A key is missing or of another kind, the version is another, a cell is there twice, or
+            one of its records is refused by `check_record`.
+    """
+    _check(result, _RESULT, "result")
+    if result["version"] != RESULT_VERSION or result["pictures"] not in ("real", "synthetic"):
+        raise DataError(
+            f"result must be of version {RESULT_VERSION} with pictures real or synthetic, got version "
+            f"{result['version']} and {result['pictures']!r}. Run benchmarks.accuracy again."
+        )
+    names, cells = list(result["score_names"]), set()
+    for cell in result["cells"]:
+        check_record(_expanded(cell, names))
+        key = (cell["fold"], cell["method"], cell["seed"])
+        if key in cells:
+            raise DataError(
+                f"result must hold each cell once, got {key} twice. Run benchmarks.accuracy again."
+            )
+        cells.add(key)
+        judged = {name for one in cell.get("judgements", ()) for name in one["rows"]}
+        lost = sorted(judged - result["blocks"].keys())
+        if lost:
+            raise DataError(
+                f"result must give the site of every picture, got none of {lost[0]!r}. Run "
+                "benchmarks.accuracy again."
+            )
+
+
+def _expanded(cell: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """A gathered cell as it was recorded, by names of scores."""
+    judgements = []
+    for judgement in cell.get("judgements", ()):
+        rows = judgement["rows"]
+        wrong = [name for name, row in rows.items() if len(row) != len(names)]
+        if wrong:
+            raise DataError(
+                f"row must have {len(names)} scores, got {len(rows[wrong[0]])} ({wrong[0]}). "
+                "Run the cell again."
+            )
+        named = [{"name": name, **dict(zip(names, row, strict=True))} for name, row in rows.items()]
+        judgements.append({**judgement, "rows": named})
+    return {**cell, "judgements": judgements} if "judgements" in cell else dict(cell)
 
 
 def _check(values: Mapping[str, Any], schema: _Schema, what: str) -> None:

@@ -37,7 +37,9 @@ class Line:
     @property
     def label(self) -> str:
         """As tables and plots show it."""
-        if self.source in ("learnt", "none") or self.source.replace(" ", "-") in self.method:
+        if self.source in ("learnt", "none") or set(self.source.split()) <= set(
+            self.method.split("-")
+        ):
             return self.method
         return f"{self.method}, {'*oracle*' if self.is_oracle else self.source}"
 
@@ -126,11 +128,16 @@ def _line(
     )  # fmt: skip
 
 
+def _whole(cell: Mapping[str, Any], cost: float | None) -> float | None:
+    """None for a cell that was killed and gone on with: what it took before is not known."""
+    return None if cell["training"].get("resumed") else cost
+
+
 _COSTS: Mapping[str, Callable[[Any, Any], float | None]] = {
     "steps": lambda cell, judgement: cell["training"].get("steps"),
-    "seconds": lambda cell, judgement: cell["training"].get("seconds"),
-    "cpu_seconds": lambda cell, judgement: cell["training"].get("cpu_seconds"),
-    "peak_memory_mb": lambda cell, judgement: cell["peak_memory_mb"],
+    "seconds": lambda cell, judgement: _whole(cell, cell["training"].get("seconds")),
+    "cpu_seconds": lambda cell, judgement: _whole(cell, cell["training"].get("cpu_seconds")),
+    "peak_memory_mb": lambda cell, judgement: _whole(cell, cell["peak_memory_mb"]),
     "milliseconds": lambda cell, judgement: judgement["milliseconds"],
     "ece": lambda cell, judgement: judgement["ece"],
 }

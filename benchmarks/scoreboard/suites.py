@@ -19,6 +19,7 @@ from autosam.data.manifests import Split, add_hashes
 from autosam.data.sources import OpenedData, make_split, open_data
 from autosam.data.splits import grouped_split
 from autosam.errors import ConfigError, MissingPathError, did_you_mean
+from autosam.models.embedded import RIVER_NANO
 from benchmarks.scoreboard.corridor import corridor_place, write_corridor
 from benchmarks.scoreboard.sites import FLIGHT, by_site, site_of
 
@@ -95,8 +96,19 @@ def open_suite(choice: SuiteChoice) -> Suite:
             f"suite must be one of {', '.join(NAMES)}, got {choice.name!r}. "
             f"{did_you_mean(choice.name, NAMES)}"
         )
+    if choice.name == "rivers" and choice.sam == RIVER_NANO:
+        raise ConfigError(
+            "--sam must not have seen the pictures, got river-nano, which was trained on those of the suite "
+            "rivers. Use the suite river-nano, whose test pictures it never saw."
+        )
     suite = builders[choice.name](choice)
-    return dataclasses.replace(suite, sam=choice.sam) if choice.sam else suite
+    if not choice.sam or choice.sam == suite.sam:
+        return suite
+    note = (
+        f"SAM `{Path(choice.sam).name}` in the place of `{suite.sam}`: what pictures it has seen is not "
+        "known here."
+    )
+    return dataclasses.replace(suite, sam=choice.sam, note=note)
 
 
 def _rivers(choice: SuiteChoice) -> Suite:

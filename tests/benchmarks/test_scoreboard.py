@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
+from autosam.data.manifests import Split
 from autosam.data.sources import open_data
 from autosam.data.splits import leak_report
 from autosam.errors import ConfigError, DataError
@@ -19,12 +20,14 @@ from benchmarks import gallery, tables
 from benchmarks.scoreboard.board import (
     Budget,
     cells_of,
+    check_results,
+    check_settings,
     gather,
     prepare,
     run_all,
     strata_of_test,
 )
-from benchmarks.scoreboard.cells import run_cell
+from benchmarks.scoreboard.cells import configuration, run_cell, write_failure
 from benchmarks.scoreboard.flattering import column_f1, whole_pixel_dice
 from benchmarks.scoreboard.methods import choose_methods, foreign_method, read_methods
 from benchmarks.scoreboard.records import check_record, read_record
@@ -156,6 +159,108 @@ def test_a_folder_of_another_run_is_refused(board):
         prepare(changed, out, resume=True)
 
 
+def test_cells_of_another_budget_are_not_kept(board):
+    suite, cells, out = board
+    for cell in cells:
+        write_json(cell.folder(out) / "request.json", cell.to_json())
+    check_settings(cells, out)
+    for changed, said in (
+        ({"steps": 7}, "steps 7 for 2"),
+        ({"side": 96}, "values.prompt.side 96 for 64"),
+    ):
+        others = cells_of(
+            suite, choose_methods(METHODS), dataclasses.replace(BUDGET, **changed), out
+        )
+        with pytest.raises(ConfigError, match=said):
+            check_settings(list(others), out)
+
+
+def test_a_division_that_swaps_parts_is_refused(board):
+    suite, _, out = board
+    fold = suite.folds[0]
+    swapped = dataclasses.replace(fold.split, train=fold.split.test, test=fold.split.train)
+    changed = dataclasses.replace(suite, folds=(dataclasses.replace(fold, split=swapped),))
+    with pytest.raises(ConfigError, match="same pictures and division"):
+        prepare(changed, out, resume=True)
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 15, 30, 60])
+def test_every_share_of_the_pictures_gets_the_same_steps(board, count):
+    _, cells, out = board
+    cell = dataclasses.replace(next(c for c in cells if c.method.name == "autosam"), steps=60)
+    names = tuple(f"p{number}" for number in range(count))
+    config = configuration(
+        cell, out / "split.json", Split(kind="grouped", train=names, validation=(), test=())
+    )
+    batches = max(1, count // config.train.batch_size)  # a short last batch is left out
+    assert abs(config.train.epochs * batches - 60) <= batches / 2
+
+
+def test_results_of_others_and_rows_that_would_be_lost_are_refused(board, result, tmp_path):
+    suite, cells, _ = board
+    check_results(tmp_path / "new.json", suite, cells)
+    write_json(tmp_path / "board.json", result)
+    check_results(tmp_path / "board.json", suite, cells)
+    with pytest.raises(ConfigError, match="which holds 'threshold' beyond"):
+        check_results(tmp_path / "board.json", suite, cells[1:])
+    (tmp_path / "thesis.md").write_text("mine")
+    with pytest.raises(ConfigError, match="which is something else"):
+        check_results(tmp_path / "thesis.md", suite, cells)
+
+
+def test_an_earlier_failure_is_not_told_again(board, monkeypatch, tmp_path):
+    suite, _, out = board
+    cell = next(cells_of(suite, choose_methods(["segformer"]), BUDGET, out))
+    cell.folder(out).mkdir(parents=True, exist_ok=True)
+    write_failure(cell, out, "an old error")
+    monkeypatch.setattr("benchmarks.scoreboard.board.sys.executable", "/bin/false")
+    said = []
+    run_all([cell], out, BUDGET, say=said.append)
+    assert "its process ended with 1" in said[0]
+
+
+def test_divisions_of_the_same_pictures_are_not_put_into_one_mean(result, tmp_path):
+    blocked = [{**cell, "fold": "blocked"} for cell in result["cells"]]
+    both = {**result, "cells": [*result["cells"], *blocked], "wanted": 2 * result["wanted"]}
+    assert tables.divides_anew(both)
+    assert not tables.divides_anew(result)
+    text = tables.report(both, tmp_path, stem="both")
+    assert text.count("every method, division ") == 2
+    assert "every method\n" not in text
+    assert (tmp_path / "both--blocked--iou.png").is_file()
+
+
+def test_what_cannot_be_a_fair_run_is_refused(tmp_path):
+    choice = SuiteChoice(name="synthetic", pictures=12, scratch=tmp_path, sam="base", scene_side=96)
+    assert "what pictures it has seen is not known" in open_suite(choice).note
+    seen = SuiteChoice(name="rivers", data=tmp_path, sam="river-nano")
+    with pytest.raises(ConfigError, match="--sam must not have seen the pictures"):
+        open_suite(seen)
+    with pytest.raises(ConfigError, match="must name autosam too"):
+        choose_methods(["decoder-points"])
+    for budget in ({"seeds": 0}, {"steps": -3}, {"minutes": 0}):
+        with pytest.raises(ConfigError, match=f"--{next(iter(budget))} must be"):
+            Budget(**budget)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 99}, "must be of version 1"),
+        ({"blocks": {}}, "must give the site of every picture"),
+        ({"pictures": "photos"}, "real or synthetic"),
+        ({"score_names": "missing"}, "must have score_names"),
+        ({"cells": "twice"}, "each cell once"),
+    ],
+)
+def test_a_result_that_was_tampered_with_is_refused(result, tmp_path, change, said):
+    if change == {"cells": "twice"}:
+        change = {"cells": [*result["cells"], result["cells"][0]]}
+    write_json(tmp_path / "bad.json", {**result, **change})
+    with pytest.raises(DataError, match=said):
+        tables.read_result(tmp_path / "bad.json")
+
+
 def test_tables_and_figures_are_made_from_the_file_alone(result, tmp_path, monkeypatch):
     path = tmp_path / "board.json"
     write_json(path, result)
@@ -167,7 +272,7 @@ def test_tables_and_figures_are_made_from_the_file_alone(result, tmp_path, monke
     assert "| decoder-points |" in text
     assert "*oracle*" in text
     for name in ("iou", "cost", "histogram"):
-        picture = cv2.imread(str(tmp_path / "tables" / f"synthetic-{name}.png"))
+        picture = cv2.imread(str(tmp_path / "tables" / f"board--{name}.png"))
         assert name == "histogram" or picture.std() > 5  # too few pictures for a histogram
         if name == "histogram":
             assert picture is None
