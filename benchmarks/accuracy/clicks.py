@@ -125,7 +125,8 @@ def main() -> None:
         for row in rows
     }
     panel = {f"IoU, mean of {rows[0]['images']} pictures": lines}
-    save_curves(results.with_suffix(".png"), panel, x_label="oracle clicks")
+    of = "real rivers" if arguments.data else "DRAWN scenes, no rivers"
+    save_curves(results.with_suffix(".png"), panel, x_label=f"oracle clicks ({of})")
 
 
 if __name__ == "__main__":

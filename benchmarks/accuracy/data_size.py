@@ -180,8 +180,8 @@ def summarised(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def draw(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """IoU against training pictures, and what each addition gained over the fewest."""
+def draw(path: Path, lines: Sequence[Mapping[str, Any]], *, of: str) -> None:
+    """IoU against training pictures of a kind, and what each addition gained over the fewest."""
 
     def curve(method: str, *keys: str) -> list[tuple[float, float]]:
         points = []
@@ -201,7 +201,12 @@ def draw(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         for method in METHODS
     }
     iou = {method: curve(method, "iou", "mean") for method in METHODS}
-    save_curves(path, {"IoU on test": iou, **gains}, x_label="training pictures")
+    save_curves(path, {"IoU on test": iou, **gains}, x_label=f"training pictures ({of})")
+
+
+def kind(is_real: bool) -> str:
+    """What a reader must know of the pictures first."""
+    return "real: usgs_coast, by flight" if is_real else "DRAWN scenes, no rivers"
 
 
 def write_results(
@@ -223,7 +228,7 @@ def write_results(
             "environment": environment(),
         },
     )
-    draw(path.with_suffix(".png"), summary)
+    draw(path.with_suffix(".png"), summary, of=kind(bool(arguments.data)))
 
 
 def main() -> None:
