@@ -23,7 +23,7 @@ _LEAST = 1e-6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuidedFilter:
-    """Takes a decoder's grid of logits to the side of the square, where a pixel of it was a cell before.
+    """Takes logits from the decoder's grid to the pixels of SAM's square.
 
     In every window of the grid logits are written as a line in the grey of the picture; the lines, averaged
     over the windows that hold a place, are then read at the grey of the fine pixels. What SAM's upscaling
@@ -34,7 +34,8 @@ class GuidedFilter:
         epsilon: Variance of grey, which is in 0..1, below which a window counts as flat and is averaged.
 
     Source:
-        He, Sun and Tang 2013, https://arxiv.org/abs/1505.00996 for the fast form with a coarse grid.
+        He and Sun 2015, https://arxiv.org/abs/1505.00996: the filter of He, Sun and Tang 2013 with its lines
+        fitted on a coarse grid; the variance here is that of the fine guide, as in the first.
     """
 
     radius: int
