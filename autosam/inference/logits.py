@@ -43,7 +43,7 @@ class Square:
 
     @property
     def inside(self) -> Bool[torch.Tensor, "1 1 side side"]:
-        """True where it is."""
+        """True where the picture is."""
         height, width = self.frame.square_size
         inside = torch.zeros_like(self.squares[:, :1], dtype=torch.bool)
         inside[..., :height, :width] = True

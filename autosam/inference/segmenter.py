@@ -197,9 +197,8 @@ class AutoSam:
         coarse = coarse_identity(self)
         decision = f"{self.decision.temperature:.6g} {self.decision.threshold:.6g}"
         prompts = "" if self.geometric is None else repr(self.geometric)
-        if self.network.guided_filter is not None:
-            prompts += repr(self.network.guided_filter)
-        words = f"{self._weights} {decision} {prompts} {self.prompt_source}{coarse}"
+        refined = "" if self.network.guided_filter is None else repr(self.network.guided_filter)
+        words = f"{self._weights} {decision} {prompts}{refined} {self.prompt_source}{coarse}"
         digest = hashlib.sha256(words.encode()).hexdigest()
         return f"{self.config.method} {self.prompt_source} {digest[:16]}"
 
