@@ -17,7 +17,7 @@ from autosam.config.prompting import (
 )
 from autosam.config.reading import config_from_dict, dump_config, load_config
 from autosam.config.reference import reference_yaml
-from autosam.config.whole import Config, Method
+from autosam.config.whole import Config, Method, flattened
 
 __all__ = [
     "CacheSettings",
@@ -35,6 +35,7 @@ __all__ = [
     "TrainSettings",
     "config_from_dict",
     "dump_config",
+    "flattened",
     "load_config",
     "reference_yaml",
 ]

@@ -1,11 +1,10 @@
 """The folder of a run: where it may lie, whose it is, the settings and the split that are written in it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from autosam.config import Config, dump_config, load_config
+from autosam.config import Config, dump_config, flattened, load_config
 from autosam.data.sources import OpenedData, make_split
 from autosam.data.splits import Split, add_hashes, check_split, read_split, write_split
 from autosam.errors import OutputError, TrainingError
@@ -52,7 +51,7 @@ def claim(directory: Path, config: Config, *, resume: bool, replace: bool) -> No
 
 def _check_same_config(before: Config, now: Config, directory: Path) -> None:
     """All but the time limit must be as it was, or the end would not be the same."""
-    old, new = _flat(before.to_dict()), _flat(now.to_dict())
+    old, new = flattened(before.to_dict()), flattened(now.to_dict())
     changed = sorted(key for key in old if old[key] != new.get(key) and key != "train.time_limit")
     if changed:
         key = changed[0]
@@ -60,16 +59,6 @@ def _check_same_config(before: Config, now: Config, directory: Path) -> None:
             f"--resume must use the run's own configuration, got {key}={new.get(key)!r} where {directory} "
             f"has {old[key]!r}. Resume with {directory / 'config.yaml'}."
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def check_apart(directory: Path, sources: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autosam.config import flattened
 from autosam.data.manifests import Split, read_split, write_split
 from autosam.data.sources import open_data
 from autosam.errors import ConfigError, DataError
@@ -125,18 +126,13 @@ def check_settings(cells: Sequence[Cell], out: Path) -> None:
                 )
 
 
-def _settings(request: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _settings(request: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a cell's scores, by dotted name; where files lie does not."""
-    found: dict[str, Any] = {}
-    for key, value in request.items():
-        name = f"{prefix}{key}"
-        if name in _NO_SETTINGS:
-            continue
-        if isinstance(value, Mapping):
-            found |= _settings(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
+    return {
+        name: value
+        for name, value in flattened(request).items()
+        if not name.startswith(_NO_SETTINGS)
+    }
 
 
 def check_results(path: Path, suite: Suite, cells: Sequence[Cell]) -> None:
